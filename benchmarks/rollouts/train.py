@@ -1,6 +1,6 @@
 """Trains the adapters of labels.py: the stable one, others that differ by their seed alone, and some on wrong labels.
 
-    python benchmarks/rollouts/train.py --data ../shared/data --out build/rollouts [--equal 20] [--worse 3]
+    python -m benchmarks.rollouts.train --data ../shared/data --out build/rollouts [--equal 20] [--worse 3]
 
 Half of the slides of malaria-nih-gray50 is for training. An equal adapter has another seed, so also another part for
 validation. A worse one has the labels of 10 % of its training images flipped, other images for each. All train with the

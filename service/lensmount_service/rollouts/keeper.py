@@ -19,7 +19,7 @@ from lensmount_service.metrics import Metrics
 from lensmount_service.rollout_spec import stored_rollout
 from lensmount_service.rollouts.evidence import Evidence
 from lensmount_service.rollouts.rows import Rows
-from lensmount_service.rollouts.rules import Finding
+from lensmount_service.rollouts.rules import RULES, Finding
 from lensmount_service.rollouts.shown import Showing, Shown
 from lensmount_service.store.adapter_rows import alias_row
 from lensmount_service.store.aliases import Aliases, By, Running, Target
@@ -53,6 +53,8 @@ class Keeper(BackgroundThread):
         self._aliases = Aliases(self.database)
         self._found: StampedCache[str, tuple[Running, ...]] = StampedCache(self.database.stamp)
         self._tidied_at = 0.0
+        for rule in RULES:  # from 0, so that the first one is an increase
+            self.metrics.rollbacks.labels(rule)
 
     def _run(self) -> None:
         while not self._ended.wait(TURN_S):

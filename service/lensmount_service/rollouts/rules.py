@@ -20,9 +20,10 @@ from lensmount_service.rollouts.labelled import Labelled
 from lensmount_service.rollouts.sequential import chance_of, log_evidence, p_value
 from lensmount_service.rollouts.tally import BOUNDS_S, STEPS, Counts, Stage, Tally
 
+RULES = ("errors", "not_finite", "uncertain", "unfamiliar", "p99", "worse_on_labels")
 LEVELS = MappingProxyType(
     {
-        **dict.fromkeys(("errors", "not_finite", "uncertain", "unfamiliar", "p99"), 0.0004),
+        **dict.fromkeys(RULES[:-1], 0.0004),
         "accuracy": 0.0005,
         "brier": 0.0075,
     }
