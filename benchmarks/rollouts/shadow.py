@@ -72,7 +72,7 @@ class Clients:
         self._stable = stable
         self._images = images
         self._pause_s = pause_s
-        self.answers: list[set[bytes]] = [set() for _ in images]  # of each client's image
+        self.answers = {way: [set[bytes]() for _ in images] for way in (True, False)}  # with and without a shadow
 
     def round(self, seconds: float, shadow: Adapter | None) -> Round:
         """One round; afterwards, and outside its time, the shadows that still wait are computed."""
@@ -90,7 +90,7 @@ class Clients:
                     time.sleep(self._pause_s)
             with lock:
                 counted.seconds += taken
-                self.answers[number] |= given
+                self.answers[counted.shadowed][number] |= given
 
         started = time.perf_counter()
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(self._images))]
@@ -132,17 +132,20 @@ def main() -> None:
             for each in (None, shadow, None, shadow):
                 clients.round(WARM_UP_S, each)
                 runner.settle()
-            for answers in clients.answers:
+            for answers in (*clients.answers[True], *clients.answers[False]):
                 answers.clear()
             rounds = [
                 clients.round(options.seconds, each)
                 for turn in range(options.rounds)
                 for each in ((None, shadow) if turn % 2 else (shadow, None))
             ]
-    show(rounds, clients.answers)
+    new = [
+        float(len(found - known)) for found, known in zip(clients.answers[True], clients.answers[False], strict=True)
+    ]
+    show(rounds, new)
 
 
-def show(rounds: Sequence[Round], answers: Sequence[set[bytes]]) -> None:
+def show(rounds: Sequence[Round], new: Sequence[float]) -> None:
     shadowed, plain = ([each for each in rounds if each.shadowed is way] for way in (True, False))
     rates = {way: [each.rate for each in those] for way, those in (("with", shadowed), ("without", plain))}
     results.show(
@@ -155,7 +158,9 @@ def show(rounds: Sequence[Round], answers: Sequence[set[bytes]]) -> None:
             results.Row.of("shadows computed", [each.share("shared", "again") for each in shadowed], "share"),
             results.Row.of("shadows from the pass's own trunk", [each.share("shared") for each in shadowed], "share"),
             results.Row.of("shadows shed", [each.share("shed") for each in shadowed], "share"),
-            results.Row.of("different answers to one image", [float(len(each)) for each in answers], "count"),
+            results.Row.of(
+                "answers to one image only with a shadow", new, "count", "0, or a batch of a size not seen without"
+            ),
         ]
     )
 
