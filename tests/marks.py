@@ -283,6 +283,7 @@ SLOW = frozenset(
         "adapters/runners/test_merged.py",
         "adapters/runners/test_kept_trunk.py",
         "service/engine/test_shadows.py",
+        "service/engine/test_shadowed_answers.py",
         "service/rollouts/test_shadowing.py",
         "adapters/runners/test_keeping.py",
         "service/engine/test_engine.py",
