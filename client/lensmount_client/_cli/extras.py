@@ -18,6 +18,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
         "sqlalchemy",
         "alembic",
         "prometheus_client",
+        "scipy",
         "skimage",
         "structlog",
         "fastapi_offline",
