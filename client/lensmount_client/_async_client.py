@@ -102,11 +102,23 @@ class AsyncClient:
 
     @overload
     async def predict(
-        self, image: ImageInput, adapter: str, *, top_k: int = 5, decision: str = ALWAYS
+        self,
+        image: ImageInput,
+        adapter: str,
+        *,
+        top_k: int = 5,
+        decision: str = ALWAYS,
+        headers: Mapping[str, str] | None = None,
     ) -> Prediction: ...
     @overload
     async def predict(
-        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5, decision: str = ALWAYS
+        self,
+        image: ImageInput,
+        adapter: list[str] | tuple[str, ...],
+        *,
+        top_k: int = 5,
+        decision: str = ALWAYS,
+        headers: Mapping[str, str] | None = None,
     ) -> list[Prediction]: ...
     async def predict(
         self,
@@ -115,12 +127,13 @@ class AsyncClient:
         *,
         top_k: int = 5,
         decision: str = ALWAYS,
+        headers: Mapping[str, str] | None = None,
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
         adapters = adapter_list(adapter)
         content = await asyncio.to_thread(image_bytes, image)
         timeout_s = self._settings.prediction_timeout_s
-        predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s))
+        predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s, headers))
         return predictions[0] if isinstance(adapter, str) else predictions
 
     async def segment(self, image: ImageInput, adapter: str) -> Segmentation:

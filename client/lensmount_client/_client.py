@@ -101,10 +101,24 @@ class Client:
         self._http.close()
 
     @overload
-    def predict(self, image: ImageInput, adapter: str, *, top_k: int = 5, decision: str = ALWAYS) -> Prediction: ...
+    def predict(
+        self,
+        image: ImageInput,
+        adapter: str,
+        *,
+        top_k: int = 5,
+        decision: str = ALWAYS,
+        headers: Mapping[str, str] | None = None,
+    ) -> Prediction: ...
     @overload
     def predict(
-        self, image: ImageInput, adapter: list[str] | tuple[str, ...], *, top_k: int = 5, decision: str = ALWAYS
+        self,
+        image: ImageInput,
+        adapter: list[str] | tuple[str, ...],
+        *,
+        top_k: int = 5,
+        decision: str = ALWAYS,
+        headers: Mapping[str, str] | None = None,
     ) -> list[Prediction]: ...
     def predict(
         self,
@@ -113,6 +127,7 @@ class Client:
         *,
         top_k: int = 5,
         decision: str = ALWAYS,
+        headers: Mapping[str, str] | None = None,
     ) -> Prediction | list[Prediction]:
         """The `top_k` best classes of one image. With a list of adapters: one prediction for each.
 
@@ -120,9 +135,12 @@ class Client:
         `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters run the
         layers of the backbone that they share only once. `prediction.trust` says whether the answer can be relied on.
         With decision="strict" there is no label where it cannot: `label` is None, and `abstained` says why.
+        `headers` go with the request, such as {"X-Patient": "7"} for a rollout whose key is that header.
         """
         timeout_s = self._settings.prediction_timeout_s
-        predictions = self._call(predict.predict(image_bytes(image), adapter_list(adapter), top_k, decision, timeout_s))
+        predictions = self._call(
+            predict.predict(image_bytes(image), adapter_list(adapter), top_k, decision, timeout_s, headers)
+        )
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def segment(self, image: ImageInput, adapter: str) -> Segmentation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from lensmount_client._api.adapters import BYTES
 from lensmount_client._api.read import read_adapter_id, read_backbone
@@ -22,9 +23,18 @@ from lensmount_client._types.results import (
     Unfamiliarity,
 )
 
+HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
+VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,254}[\x21-\x7e])?")
+OWN = re.compile(r"accept|accept-.*|authorization|connection|content-.*|expect|host|te|trailer|transfer-.*|upgrade")
+
 
 def predict(
-    image: bytes, adapters: Sequence[str], top_k: int, decision: str, timeout_s: float | None = None
+    image: bytes,
+    adapters: Sequence[str],
+    top_k: int,
+    decision: str,
+    timeout_s: float | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Call[list[Prediction]]:
     """One image with one or several adapters. The predictions are in the order of the adapters."""
     strict = checked_decision(decision) == STRICT
@@ -58,7 +68,15 @@ def predict(
         params["decision"] = STRICT
     if timeout_s is not None:
         params["timeout"] = f"{timeout_s:g}"
-    return Call("POST", "/predict", read, params=params, content=image, content_type=BYTES)
+    return Call(
+        "POST",
+        "/predict",
+        read,
+        params=params,
+        content=image,
+        content_type=BYTES,
+        headers=_checked_headers(headers or {}),
+    )
 
 
 def prediction_of(fields: JsonFields, outermost: JsonFields) -> Prediction:
@@ -102,3 +120,19 @@ def _trust_of(fields: JsonFields) -> Trust:
         if basis is None
         else TrustBasis(basis.integer("images"), basis.number_or_none("ece"), basis.number_or_none("coverage")),
     )
+
+
+def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Raises InvalidInput for a header that is none, or that the client sets itself."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not HEADER.fullmatch(name) or OWN.fullmatch(name.lower()):
+            raise InvalidInput(
+                f"headers: found the name {str(name)[:80]!r}, expected one that the client does not set itself. "
+                "Fix: such as X-Patient"
+            )
+        if not isinstance(value, str) or not VALUE.fullmatch(value):
+            raise InvalidInput(
+                f"headers: found {str(value)[:80]!r} for {name}, expected 1 to 256 printable ASCII characters. "
+                "Fix: send a number or a hash in its place"
+            )
+    return dict(headers)

@@ -142,3 +142,34 @@ def test_an_answer_of_an_earlier_version_says_which_one_was_asked_for() -> None:
 
     assert predicted(fallback=fallback).fallback == Fallback(3, 1, "adapter_quarantined")
     assert predicted(fallback=None).fallback is None
+
+
+def test_a_header_that_keeps_images_of_one_patient_together_goes_with_the_request() -> None:
+    handle, seen = answering(good(), good())
+    with mocked(handle, token="secret") as client:
+        client.predict(b"image", "malaria:prod", headers={"X-Patient": "7"})
+
+    async def ask() -> None:
+        async with AsyncClient(transport=httpx.MockTransport(handle)) as client:
+            await client.predict(b"image", "malaria:prod", headers={"X-Patient": "7"})
+
+    asyncio.run(ask())
+    assert [request.headers["X-Patient"] for request in seen] == ["7", "7"]
+    assert seen[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        *(
+            {name: "7"}
+            for name in ("", "X Patient", "X:", "Authorization", "content-type", "Host", "Transfer-Encoding")
+        ),
+        *({"X-Patient": value} for value in ("", " 7", "7\r\nHost: x", "ü", "7" * 257, 7)),
+    ],
+)
+def test_a_header_that_is_none_or_that_the_client_sets_is_refused(headers: Any) -> None:
+    handle, seen = answering()
+    with mocked(handle) as client, pytest.raises(InvalidInput, match="headers: found"):
+        client.predict(b"image", "malaria", headers=headers)
+    assert seen == []
