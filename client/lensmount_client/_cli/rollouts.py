@@ -61,7 +61,8 @@ def start(
 ) -> None:
     """Leave NAME:ALIAS at its version, and try another one on some of its requests.
 
-    A second start replaces the first. The server rolls back by itself if the new version breaks a rule.
+    Start again with the same versions to change the percentage or another option. The server rolls back by itself if
+    the new version breaks a rule.
     """
     name, alias = _parts(target)
     with server.client() as client:

@@ -32,12 +32,13 @@ class Rollouts:
     ) -> RolloutReport:
         """Keep `name:alias` at its version, and try another one on some of its requests.
 
-        The version `canary` answers `percent` (0 to 100) of the alias's requests. `key` is "request" for a
-        draw a request, "client" to keep each caller on one side, or "header:NAME" for one side by the value of that
-        header. The version `shadow` computes the part `sample` (0 to 1) of the images, and nobody gets
-        its answers. `rules` replace values of the server's rules for rolling back by itself. Returns when the server
-        has loaded what it needs; a later start replaces this one. Raises AliasNotFound, VersionNotFound,
-        AliasProtected, RolloutInvalid, and PreconditionFailed if somebody moves the alias meanwhile.
+        The version `canary` answers `percent` (0 to 100) of the alias's requests. `key` is "request" for a draw a
+        request, "client" to keep each caller on one side, or "header:NAME" for one side by the value of that header
+        (`predict(headers=...)`). The version `shadow` computes the part `sample` (0 to 1) of the images, and nobody
+        gets its answers. `rules` replace values of the server's rules for rolling back by itself. Returns when the
+        server has loaded what it needs. A later start with the same versions changes the rollout, such as its
+        percentage, and one with other versions replaces it. Raises AliasNotFound, VersionNotFound, AliasProtected,
+        RolloutInvalid, and PreconditionFailed if somebody moves the alias meanwhile.
         """
         wanted = Wanted(canary, percent, key, shadow, sample, rules)
         return run_operation(endpoints.start(name, alias, wanted), self._send)
