@@ -15,6 +15,7 @@ CALLS = {  # a route as the server writes it in its messages, and the call of th
     "POST /datasets/{name}/next": "`client.pools.next(NAME, ADAPTER)`",
     "POST /jobs/{id}/retry": "`job.retry()`",
     "POST /predict": "`client.segment(IMAGE, ADAPTER)`",
+    "PUT /adapters/{name}": "`client.adapters.push(FILE, NAME)`",
     "PUT /adapters/{name}/aliases/{alias}": "`client.adapters.alias(NAME, ALIAS, VERSION)`",
 }
 COMMANDS = {  # the same for the command line
@@ -28,6 +29,7 @@ COMMANDS = {  # the same for the command line
     "POST /datasets/{name}/next": "`lensmount datasets next NAME`",
     "POST /jobs/{id}/retry": "`lensmount jobs retry ID`",
     "POST /predict": "`lensmount predict`",
+    "PUT /adapters/{name}": "`lensmount adapters push FILE`",
     "PUT /adapters/{name}/aliases/{alias}": "`lensmount adapters alias NAME ALIAS`",
 }
 ROUTE = re.compile(r"\b(?:GET|POST|PUT|DELETE) /[\w/{}-]*")

@@ -141,7 +141,7 @@ def _worse_brier(labelled: Labelled) -> Finding | None:
 
 
 def _log_more(counts: Counts, events: Events, times: float = 1.0) -> float:
-    """The evidence that the canary has more than `times` as many events a request as the stable version.
+    """The evidence that the canary has more than `times` as many events per request as the stable version.
 
     Each stage is a test of its own, with its own percentage; the product of their evidence is evidence.
     """

@@ -94,7 +94,7 @@ class Told:
         return [(stable, shadow, why) for known, stable, shadow, why in self._seen if known == rollout]
 
     def compared(self, rollout: str, images: int) -> list[tuple[Scored, Scored]]:
-        """Both answers to each image, once there are so many."""
+        """Both answers to each image, once there are as many."""
         self._until(lambda: len(self._told(rollout)) >= images)
         found = [(stable, shadow) for stable, shadow, _ in self._told(rollout) if shadow is not None]
         assert len(found) == len(self._told(rollout)) == images
