@@ -3,6 +3,8 @@
 So a limited number of calls is read at once, and a limited number of streams is open, since a stream may begin a
 message at any time. Together they hold at most `(AT_ONCE + STREAMS) * LENSMOUNT_MAX_REQUEST_BYTES`. What is complete
 counts as HTTP's bodies do (web/held_bytes.py). A call that is not read holds what flow control lets its client send.
+
+Of each, a caller may have as many as are still free: whatever others have, a caller with few finds room.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from lensmount_service.errors import QueueFull, Unavailable
 
 AT_ONCE = 16  # messages of calls that are read
 STREAMS = 64  # that are open
-SHARE = 2  # one caller may have half of each
 
 T = TypeVar("T")
 
@@ -53,10 +54,10 @@ class Receptions:
     @contextmanager
     def stream(self, caller: str) -> Iterator[None]:
         """Raises QueueFull if there are too many streams already."""
-        if self._streams.total() >= STREAMS or self._streams[caller] >= STREAMS // SHARE:
+        if not _has_room(self._streams, caller, STREAMS):
             raise QueueFull(
-                f"found {self._streams[caller]} streams of this token and {self._streams.total()} of all, expected at "
-                f"most {STREAMS // SHARE} and {STREAMS}. Fix: send more requests on one stream, or calls without one",
+                f"found {self._streams[caller]} streams of this token and {self._streams.total()} of all, expected "
+                f"fewer than are still free of {STREAMS}. Fix: send more requests on one stream, or calls without one",
                 retry_after_s=1,
             )
         self._streams[caller] += 1
@@ -66,7 +67,7 @@ class Receptions:
             _less(self._streams, caller)
 
     async def _turn(self, caller: str) -> None:
-        if self._has_room(caller):
+        if _has_room(self._reading, caller, AT_ONCE):
             self._reading[caller] += 1
             return
         turn = asyncio.get_running_loop().create_future()
@@ -78,13 +79,10 @@ class Receptions:
                 self._leave(caller)
             raise
 
-    def _has_room(self, caller: str) -> bool:
-        return self._reading.total() < AT_ONCE and self._reading[caller] < AT_ONCE // SHARE
-
     def _leave(self, caller: str) -> None:
         _less(self._reading, caller)
         for other in list(self._waiting):
-            if self._has_room(other) and self._admit(other):
+            if _has_room(self._reading, other, AT_ONCE) and self._admit(other):
                 return
 
     def _admit(self, caller: str) -> bool:
@@ -99,6 +97,10 @@ class Receptions:
         self._reading[caller] += 1
         turn.set_result(None)
         return True
+
+
+def _has_room(counts: Counter[str], caller: str, most: int) -> bool:
+    return counts[caller] < most - counts.total()
 
 
 def _less(counts: Counter[str], caller: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lensmount_service.errors import QueueFull, Unavailable
-from lensmount_service.oip.receptions import AT_ONCE, SHARE, STREAMS, Receptions
+from lensmount_service.oip.receptions import AT_ONCE, STREAMS, Receptions
 
 
 class Sender:
@@ -50,7 +50,7 @@ def test_a_caller_gets_a_share_and_all_together_no_more_than_the_limit() -> None
     async def story(receptions: Receptions, sender: Sender) -> None:
         one = [asyncio.ensure_future(receptions.read("a", sender.of("a"))) for _ in range(3 * AT_ONCE)]
         await settled()
-        assert sender.arriving == AT_ONCE // SHARE
+        assert sender.arriving == AT_ONCE // 2
         others = [asyncio.ensure_future(receptions.read(f"b{n}", sender.of("b"))) for n in range(3 * AT_ONCE)]
         await settled()
         assert sender.arriving == AT_ONCE
@@ -95,7 +95,7 @@ def test_one_that_does_not_come_in_time_or_whose_client_leaves_makes_room() -> N
 
 def test_streams_are_few_and_one_that_ends_makes_room() -> None:
     receptions = Receptions(1.0)
-    opened = [receptions.stream("a") for _ in range(STREAMS // SHARE)]
+    opened = [receptions.stream("a") for _ in range(STREAMS // 2)]
     for stream in opened:
         stream.__enter__()
     with pytest.raises(QueueFull, match=r"found 32 streams of this token and 32 of all, .* Fix: send more requests"):
@@ -108,3 +108,21 @@ def test_streams_are_few_and_one_that_ends_makes_room() -> None:
     opened[0].__exit__(None, None, None)
     with receptions.stream("c"):
         pass
+
+
+def test_several_callers_who_take_all_they_can_leave_room_for_others() -> None:
+    async def story(receptions: Receptions, sender: Sender) -> None:
+        greedy = [
+            asyncio.ensure_future(receptions.read(f"g{caller}", sender.of("g")))
+            for caller in range(3)
+            for _ in range(AT_ONCE)
+        ]
+        await settled()
+        assert sender.arriving == AT_ONCE // 2 + AT_ONCE // 4 + AT_ONCE // 8
+        quiet = asyncio.ensure_future(receptions.read("quiet", sender.of("quiet")))
+        await settled()
+        assert sender.order[-1] == "quiet"
+        sender.go.set()
+        await asyncio.gather(*greedy, quiet)
+
+    run(story)
