@@ -25,7 +25,7 @@ class TinyTokens:
         if self.broken_after is not None and query.get("after") == self.broken_after:
             return problem(410, "audit_gone", "found the end of a page whose file is no longer kept")
         record = {
-            **{"time": "2026-01-02T03:04:05Z", "actor": "ann", "tenant": "lab", "action": "PUT /adapters/{name}"},
+            **{"time": "2026-01-02T03:04:05Z", "actor": "reader1", "tenant": "lab", "action": "PUT /adapters/{name}"},
             **{"target": "=1", "digest": None, "request_id": "r", "status": 201, "count": 1},
         }
         after = {None: "1:1", "1:1": "1:2"}.get(query.get("after"))
@@ -57,6 +57,12 @@ class TinyTokens:
 
 
 WHOAMI = {
-    **{"actor": "ann", "tenant": "lab", "scopes": ["predict"], "operator": False, "expires_at": "2026-04-02T03:04:05Z"},
+    **{
+        "actor": "reader1",
+        "tenant": "lab",
+        "scopes": ["predict"],
+        "operator": False,
+        "expires_at": "2026-04-02T03:04:05Z",
+    },
     **{"quotas": NO_LIMITS | {"requests_per_minute": 60}, "used": {"requests_per_minute": 12.0}},
 }

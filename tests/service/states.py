@@ -87,9 +87,9 @@ def template(
         send("DELETE", "/adapters/tiles")
         archive = zipped(images(a=6, b=6))
         send("PUT", "/datasets/cells", content=archive, headers={"Content-Type": "application/zip"})
-        send("POST", "/datasets/cells/unlabelled?who=ann", content=make_png(99))
+        send("POST", "/datasets/cells/unlabelled?who=reader1", content=make_png(99))
         (image,) = parts.training.pools.images("cells")
-        send("POST", "/datasets/cells/labels", json={"who": "ann", "labels": {image.digest: "a"}})
+        send("POST", "/datasets/cells/labels", json={"who": "reader1", "labels": {image.digest: "a"}})
         job = send("POST", "/jobs", json={"dataset": "cells", "adapter": "trained", "epochs": 1})["id"]
         lease = parts.training.jobs.claim("w", parts.engine.backbone.fingerprint)
         assert lease is not None
@@ -97,7 +97,7 @@ def template(
         parts.training.jobs.give_back(lease)
         token = send("POST", "/tokens", json={"name": "admin", "scopes": ["admin"]})["secret"]
         held = {"Authorization": f"Bearer {token}"}
-        other = {"name": "bob", "scopes": ["admin"], "tenant": "lab"}
+        other = {"name": "reader2", "scopes": ["admin"], "tenant": "lab"}
         secret = send("POST", "/tokens", json=other, headers=held)["secret"]
         theirs = {"Authorization": f"Bearer {secret}"}
         send("PUT", "/adapters/cells", content=make_adapter(4), headers=theirs)

@@ -43,7 +43,7 @@ def token(served: TestClient) -> Callable[..., tuple[str, dict[str, str]]]:
 
 @pytest.fixture
 def look(served: TestClient) -> Look:
-    """`look(actor="ann")` reads the records after they are written."""
+    """`look(actor="reader1")` reads the records after they are written."""
 
     def read(headers: dict[str, str] = FIRST, **wanted: Any) -> list[dict[str, Any]]:
         served.app.state.audit.flush()  # type: ignore[attr-defined]  # of our app
@@ -102,7 +102,7 @@ def test_an_administrator_sees_the_own_tenant_alone(served: TestClient, token: A
     _, admin = token("admin", tenant="lab-a")
     _, other = token("admin", tenant="lab-b")
     for headers in (admin, other):
-        served.post("/tokens", json={"name": "ann", "scopes": ["predict"]}, headers=headers)
+        served.post("/tokens", json={"name": "reader1", "scopes": ["predict"]}, headers=headers)
 
     assert {each["tenant"] for each in look(admin)} == {"lab-a"}
     assert {"lab-a", "lab-b", "default"} <= {each["tenant"] for each in look()}

@@ -31,16 +31,16 @@ def ask(tmp_path: Path) -> Ask:
 
 def test_what_is_made_in_the_folder_is_what_the_server_finds_there(ask: Ask, tmp_path: Path) -> None:
     admin = ask("POST", "/tokens", name="admin", scopes=["admin"])
-    made = ask("POST", "/tokens", name="ann", scopes=["predict"], tenant="lab", quotas={"queued_jobs": 2})
+    made = ask("POST", "/tokens", name="reader1", scopes=["predict"], tenant="lab", quotas={"queued_jobs": 2})
 
     with closing(Database(tmp_path / "registry.sqlite3")) as database:
         tokens = TokenStore(database)
         found = tokens.find(made["secret"])
         assert tokens.find(admin["secret"]) is not None
     assert found is not None
-    assert (found.name, found.tenant, found.quotas.queued_jobs) == ("ann", "lab", 2)
-    assert [token["name"] for token in ask("GET", "/tokens")["tokens"]] == ["admin", "ann"]
-    assert [token["name"] for token in ask("GET", "/tokens", tenant="lab")["tokens"]] == ["ann"]
+    assert (found.name, found.tenant, found.quotas.queued_jobs) == ("reader1", "lab", 2)
+    assert [token["name"] for token in ask("GET", "/tokens")["tokens"]] == ["admin", "reader1"]
+    assert [token["name"] for token in ask("GET", "/tokens", tenant="lab")["tokens"]] == ["reader1"]
 
 
 def test_rotate_and_revoke(ask: Ask) -> None:

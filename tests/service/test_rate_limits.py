@@ -93,7 +93,7 @@ def test_pixels_are_charged_by_the_header_times_the_adapters(
     assert served.post("/predict?adapter=cells,tiles", content=image, headers=headers).status_code == 429
     large = make_png(size=(SIDE * 3, SIDE * 3))
     assert served.post("/predict?adapter=cells", content=large, headers=headers).status_code == 413
-    pool = "/datasets/pool/unlabelled?who=ann"
+    pool = "/datasets/pool/unlabelled?who=reader1"
     assert served.post(pool, content=large, headers=headers).status_code == 413
     assert served.post("/explain?adapter=cells", content=large, headers=headers).status_code == 413
 

@@ -18,13 +18,13 @@ from lensmount_client._cli.audit import moment_of
 def test_all_pages_are_read(server: Any) -> None:
     began = datetime(2026, 1, 2, tzinfo=UTC)
     with Client(server.url) as client:
-        records = client.audit(began, actor="ann", action="PUT /adapters/{name}")
+        records = client.audit(began, actor="reader1", action="PUT /adapters/{name}")
         assert client.audit(limit=1) == records[:1]
 
     assert len(records) == 3
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    assert records[0] == AuditRecord(moment, "ann", "lab", "PUT /adapters/{name}", "=1", None, "r", 201, 1)
-    asked = {"since": f"{began.timestamp():.3f}", "actor": "ann", "action": "PUT /adapters/{name}"}
+    assert records[0] == AuditRecord(moment, "reader1", "lab", "PUT /adapters/{name}", "=1", None, "r", 201, 1)
+    asked = {"since": f"{began.timestamp():.3f}", "actor": "reader1", "action": "PUT /adapters/{name}"}
     assert server.tokens.audited[:3] == [asked, asked | {"after": "1:1"}, asked | {"after": "1:2"}]
 
 
@@ -70,7 +70,7 @@ def test_an_export_resumes_where_it_ended_or_was_interrupted(server: Any, lensmo
 def test_the_list_is_a_table(lensmount: Any) -> None:
     code, out, _ = lensmount("audit", "list")
     assert code == 0
-    for word in ("2026-01-02 03:04:05", "lab", "ann", "PUT /adapters/{name}", "201"):
+    for word in ("2026-01-02 03:04:05", "lab", "reader1", "PUT /adapters/{name}", "201"):
         assert word in out
     assert len(json.loads(lensmount("audit", "list", "--json")[1])["records"]) == 3
 

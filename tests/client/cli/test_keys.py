@@ -29,14 +29,14 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_key_is_made_shown_and_used(lensmount: Any, sent: list[str | None], file: Path) -> None:
-    code, line, told = lensmount("keys", "create", "Ann of the lab", "--out", "ann.key")
+    code, line, told = lensmount("keys", "create", "Lab A", "--out", "reader1.key")
     assert (code, line[:8]) == (0, "ed25519 ")
-    assert line.endswith(" Ann of the lab\n")
-    assert "ann.key is the private key" in told
-    assert lensmount("keys", "show", "ann.key", "--name", "Ann of the lab") == (0, line, "")
+    assert line.endswith(" Lab A\n")
+    assert "reader1.key is the private key" in told
+    assert lensmount("keys", "show", "reader1.key", "--name", "Lab A") == (0, line, "")
 
-    assert lensmount("adapters", "push", str(file), "--key", "ann.key")[0] == 0
-    signed = lensmount("adapters", "sign", str(file), "--key", "ann.key")[1].strip()
+    assert lensmount("adapters", "push", str(file), "--key", "reader1.key")[0] == 0
+    signed = lensmount("adapters", "sign", str(file), "--key", "reader1.key")[1].strip()
     assert Path("pets.safetensors.sig").read_text() == f"{signed}\n"
     assert lensmount("adapters", "push", str(file))[0] == 0  # which finds pets.safetensors.sig
 
@@ -50,8 +50,8 @@ def test_a_file_without_a_signature_is_sent_without_one(lensmount: Any, sent: li
 
 
 def test_a_key_that_is_there_is_not_replaced(lensmount: Any, sent: list[str | None]) -> None:
-    assert lensmount("keys", "create", "ann")[0] == 0
-    code, out, err = lensmount("keys", "create", "ann")
+    assert lensmount("keys", "create", "reader1")[0] == 0
+    code, out, err = lensmount("keys", "create", "reader1")
     assert (code, out) == (1, "")
     assert "no key was written. Fix: choose another --out" in err
     assert lensmount("adapters", "push", "pets.safetensors", "--key", "none.key")[0] == 2

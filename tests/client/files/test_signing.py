@@ -19,12 +19,12 @@ DATA = b"the bytes of an adapter"
 
 
 def test_a_signature_is_over_the_prefix_and_the_digest_of_the_file(tmp_path: Path) -> None:
-    kind, key, name = create_key(tmp_path / "ann.key", "Ann of the lab").split(" ", 2)
+    kind, key, name = create_key(tmp_path / "reader1.key", "Lab A").split(" ", 2)
     raw = base64.b64decode(key)
 
-    said = sign_file(DATA, tmp_path / "ann.key")
+    said = sign_file(DATA, tmp_path / "reader1.key")
 
-    assert (kind, name) == ("ed25519", "Ann of the lab")
+    assert (kind, name) == ("ed25519", "Lab A")
     assert said[:22] == f"keyid={hashlib.sha256(raw).hexdigest()[:16]}"
     signature = base64.b64decode(said.partition("sig=")[2])
     message = b"lensmount-adapter-v1\0" + hashlib.sha256(DATA).digest()
@@ -32,23 +32,23 @@ def test_a_signature_is_over_the_prefix_and_the_digest_of_the_file(tmp_path: Pat
 
 
 def test_a_private_key_is_for_its_owner_alone_and_never_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "ann.key"
-    line = create_key(path, "Ann")
+    path = tmp_path / "reader1.key"
+    line = create_key(path, "Reader1")
     before = path.read_bytes()
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert public_line_of(path, "Ann") == line
-    with pytest.raises(CannotWrite, match=r"ann\.key.*Fix: choose another --out"):
-        create_key(path, "Ann")
+    assert public_line_of(path, "Reader1") == line
+    with pytest.raises(CannotWrite, match=r"reader1\.key.*Fix: choose another --out"):
+        create_key(path, "Reader1")
     with pytest.raises(CannotWrite):
-        create_key(tmp_path / "none" / "ann.key", "Ann")
+        create_key(tmp_path / "none" / "reader1.key", "Reader1")
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["", " ", "a" * 65, "a\nb"])
 def test_a_name_must_fit_into_a_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(InvalidInput, match="Fix: choose another name"):
-        create_key(tmp_path / "ann.key", name)
+        create_key(tmp_path / "reader1.key", name)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,7 +15,7 @@ def test_images_are_sent_proposed_labelled_and_published(server: Any) -> None:
         first, second = (client.pools.add("cells", image, "reader1", "slide 1") for image in (b"one", b"two"))
         found = client.pools.next("cells", "malaria", "reader1", n=1, strategy="margin", lease_s=60)
         labels = client.pools.label("cells", {first.digest: "a", second.digest: "b"}, "reader1")
-        client.pools.label("cells", {first.digest: "b"}, "ben")
+        client.pools.label("cells", {first.digest: "b"}, "reader2")
         everything = client.pools.labels("cells")
         made = client.pools.publish("cells", base="cells@1")
         png = client.pools.png("cells", first.digest, side=64)

@@ -12,7 +12,7 @@ from lensmount_service.access.audit import MAX_WAITING, AuditLog, Record
 from lensmount_service.errors import RequestInvalid, VersionDeleted
 
 
-def record(time: float = 1.0, actor: str = "ann", tenant: str = "lab", status: int = 201, **more: Any) -> Record:
+def record(time: float = 1.0, actor: str = "reader1", tenant: str = "lab", status: int = 201, **more: Any) -> Record:
     fields = {"action": "PUT /adapters/{name}", "target": "/adapters/a", "digest": None, "request_id": "r"}
     return Record(time, actor, tenant, **(fields | {"status": status} | more))
 
@@ -40,7 +40,7 @@ def test_records_are_lines_of_json_that_only_the_owner_reads(log: AuditLog, tmp_
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert json.loads(path.read_text()) == {
-        **{"time": 1.0, "actor": "ann", "tenant": "lab", "action": "PUT /adapters/{name}", "target": "/adapters/a"},
+        **{"time": 1.0, "actor": "reader1", "tenant": "lab", "action": "PUT /adapters/{name}", "target": "/adapters/a"},
         **{"digest": "sha256:0", "request_id": "r", "status": 201, "count": 1},
     }
 

@@ -8,7 +8,7 @@ from lensmount_service.access.grants import granted_quotas, require_lifetime, te
 from lensmount_service.access.identity import FIRST_ADMIN, Identity, Quotas
 from lensmount_service.errors import Forbidden, RequestInvalid
 
-LAB_ADMIN = Identity("ann", "k", frozenset({"admin"}), "lab")
+LAB_ADMIN = Identity("reader1", "k", frozenset({"admin"}), "lab")
 
 
 def test_an_administrator_acts_in_the_own_tenant_and_an_operator_in_any() -> None:
@@ -21,7 +21,7 @@ def test_an_administrator_acts_in_the_own_tenant_and_an_operator_in_any() -> Non
 
 
 def test_a_token_that_expires_gives_no_longer_life_than_its_own() -> None:
-    ends = Identity("ann", "k", frozenset({"admin"}), "lab", expires_at=time.time() + 1000)
+    ends = Identity("reader1", "k", frozenset({"admin"}), "lab", expires_at=time.time() + 1000)
 
     require_lifetime(LAB_ADMIN, 1e6)
     require_lifetime(ends, 900.0)
@@ -31,7 +31,7 @@ def test_a_token_that_expires_gives_no_longer_life_than_its_own() -> None:
 
 
 def test_a_limited_token_gives_its_own_limits_or_smaller_ones() -> None:
-    limited = Identity("ann", "k", frozenset({"admin"}), "lab", Quotas(requests_per_minute=10, queue_share=0.5))
+    limited = Identity("reader1", "k", frozenset({"admin"}), "lab", Quotas(requests_per_minute=10, queue_share=0.5))
 
     assert granted_quotas(LAB_ADMIN, Quotas(stored_bytes=5)) == Quotas(stored_bytes=5)
     assert granted_quotas(limited, Quotas()) == limited.quotas

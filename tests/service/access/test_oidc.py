@@ -46,7 +46,7 @@ class IdentityProvider:
 
     def token(self, kid: str | None = "rsa", algorithm: str = "RS256", key: Any = None, **claims: Any) -> str:
         now = time.time()
-        own = {"iss": self.url, "aud": "lensmount", "sub": "ann", "iat": now, "exp": now + 300}
+        own = {"iss": self.url, "aud": "lensmount", "sub": "reader1", "iat": now, "exp": now + 300}
         payload = {
             name: value for name, value in (own | {"scope": "lensmount:predict"} | claims).items() if value != ""
         }
@@ -107,7 +107,7 @@ def test_a_token_signed_by_the_provider_is_an_identity(
     found = identify(verifier, provider.token(kid, algorithm))
 
     assert found is not None
-    assert (found.actor, found.tenant, set(found.scopes)) == ("oidc:ann", "default", {"predict"})
+    assert (found.actor, found.tenant, set(found.scopes)) == ("oidc:reader1", "default", {"predict"})
     assert found.expires_at == pytest.approx(time.time() + 300, abs=20)
     assert provider.asked == ["/.well-known/openid-configuration", "/keys"]
 
@@ -227,7 +227,7 @@ def test_while_the_provider_is_away_known_keys_go_on(
     provider.away = True
     monkeypatch.setattr(oidc, "FRESH_S", 0.0)
 
-    assert identify(verifier, provider.token(sub="ben")) is not None
+    assert identify(verifier, provider.token(sub="reader2")) is not None
     assert len(provider.asked) > 2
     with pytest.raises(Unavailable) as away:
         identify(OidcVerifier(Provider(provider.url, "lensmount")), provider.token())
@@ -257,10 +257,12 @@ def test_claims_become_scopes_and_tenants_as_configured(provider: IdentityProvid
 
 
 def test_two_people_have_two_keys_and_one_person_one(verifier: OidcVerifier, provider: IdentityProvider) -> None:
-    ann, again, ben = (identify(verifier, provider.token(sub=sub)) for sub in ("ann", "ann", "ben\x1b[2J"))
+    reader1, again, reader2 = (
+        identify(verifier, provider.token(sub=sub)) for sub in ("reader1", "reader1", "reader2\x1b[2J")
+    )
 
-    assert ann is not None
+    assert reader1 is not None
     assert again is not None
-    assert ben is not None
-    assert ann.key == again.key != ben.key
-    assert ben.actor == "oidc:ben?[2J"
+    assert reader2 is not None
+    assert reader1.key == again.key != reader2.key
+    assert reader2.actor == "oidc:reader2?[2J"

@@ -30,23 +30,23 @@ def meter(clock: Clock) -> Meter:
 
 
 def limited(key: str = "k", **limits: float) -> Identity:
-    return Identity("ann", key, frozenset({"predict"}), "lab", Quotas(**limits))  # type: ignore[arg-type]  # of a table
+    return Identity("reader1", key, frozenset({"predict"}), "lab", Quotas(**limits))  # type: ignore[arg-type]  # of a table
 
 
 def test_a_whole_minute_may_be_used_at_once_and_the_refusal_says_when_more_is_free(meter: Meter, clock: Clock) -> None:
-    ann = limited(requests_per_minute=6)
+    reader1 = limited(requests_per_minute=6)
     for _ in range(6):
-        meter.charge(ann, "requests_per_minute", 1)
+        meter.charge(reader1, "requests_per_minute", 1)
 
     with pytest.raises(QuotaExceeded, match=r"requests_per_minute.*again in 10 s") as refused:
-        meter.charge(ann, "requests_per_minute", 1)
+        meter.charge(reader1, "requests_per_minute", 1)
     assert refused.value.retry_after_s == 10
 
     clock.now += 9.9
     with pytest.raises(QuotaExceeded):
-        meter.charge(ann, "requests_per_minute", 1)
+        meter.charge(reader1, "requests_per_minute", 1)
     clock.now += 0.1
-    meter.charge(ann, "requests_per_minute", 1)  # the advice works
+    meter.charge(reader1, "requests_per_minute", 1)  # the advice works
 
 
 def test_what_can_never_fit_is_not_told_to_come_again(meter: Meter) -> None:
@@ -58,13 +58,13 @@ def test_what_can_never_fit_is_not_told_to_come_again(meter: Meter) -> None:
 
 
 def test_a_refund_gives_back_exactly_what_was_charged(meter: Meter) -> None:
-    ann = limited(pixels_per_minute=100)
-    charge = meter.charge(ann, "pixels_per_minute", 70)
+    reader1 = limited(pixels_per_minute=100)
+    charge = meter.charge(reader1, "pixels_per_minute", 70)
     meter.refund(charge)
     meter.refund(None)
 
-    assert meter.used(ann) == {"pixels_per_minute": 0.0}
-    meter.charge(ann, "pixels_per_minute", 100)
+    assert meter.used(reader1) == {"pixels_per_minute": 0.0}
+    meter.charge(reader1, "pixels_per_minute", 100)
 
 
 def test_nobody_pays_for_another_and_no_limit_costs_nothing(meter: Meter) -> None:
@@ -81,13 +81,13 @@ def test_over_any_history_no_minute_has_more_than_twice_the_quota_and_the_averag
     """Against a list of what was let through: a full bucket and what refills while it is emptied."""
     rng = random.Random(seed)
     limit = rng.randint(5, 200)
-    ann, passed, began = limited(pixels_per_minute=limit), [], clock.now
+    reader1, passed, began = limited(pixels_per_minute=limit), [], clock.now
     waits: list[int | None] = []
     for _ in range(400):
         clock.now += rng.expovariate(1.0)
         cost = rng.randint(1, limit)
         try:
-            meter.charge(ann, "pixels_per_minute", cost)
+            meter.charge(reader1, "pixels_per_minute", cost)
             passed.append((clock.now, cost))
         except QuotaExceeded as error:
             waits.append(error.retry_after_s)
@@ -98,34 +98,34 @@ def test_over_any_history_no_minute_has_more_than_twice_the_quota_and_the_averag
 
 
 def test_the_headers_say_the_limit_what_is_left_and_when_it_is_full(meter: Meter, clock: Clock) -> None:
-    ann = limited(requests_per_minute=60, bytes_per_minute=1000)
-    meter.charge(ann, "requests_per_minute", 15)
+    reader1 = limited(requests_per_minute=60, bytes_per_minute=1000)
+    meter.charge(reader1, "requests_per_minute", 15)
 
-    assert meter.headers(ann) == {
+    assert meter.headers(reader1) == {
         "RateLimit-Policy": '"requests";q=60;qu="requests";w=60, "bytes";q=1000;qu="content-bytes";w=60',
         "RateLimit": '"requests";r=45;t=15, "bytes";r=1000;t=0',
     }
     clock.now += 15
-    assert meter.headers(ann)["RateLimit"].startswith('"requests";r=60;t=0')
+    assert meter.headers(reader1)["RateLimit"].startswith('"requests";r=60;t=0')
     assert meter.headers(limited(queue_share=0.5)) == {}
 
 
 def test_the_share_of_the_queue_counts_what_is_in_it(meter: Meter) -> None:
-    ann = limited(queue_share=0.25)
+    reader1 = limited(queue_share=0.25)
 
-    with meter.queued(ann, 3, 16):
-        assert meter.used(ann) == {"queue_share": 3.0}
-        with pytest.raises(QuotaExceeded, match="found 3 images"), meter.queued(ann, 2, 16):
+    with meter.queued(reader1, 3, 16):
+        assert meter.used(reader1) == {"queue_share": 3.0}
+        with pytest.raises(QuotaExceeded, match="found 3 images"), meter.queued(reader1, 2, 16):
             pass
-        with meter.queued(ann, 1, 16):
+        with meter.queued(reader1, 1, 16):
             pass
-    with pytest.raises(BodyTooLarge, match="expected at most 4"), meter.queued(ann, 5, 16):
+    with pytest.raises(BodyTooLarge, match="expected at most 4"), meter.queued(reader1, 5, 16):
         pass
-    with meter.queued(ann, 4, 16):
+    with meter.queued(reader1, 4, 16):
         pass
     with meter.queued(limited(), 1000, 16):
         pass
-    assert meter.used(ann) == {"queue_share": 0.0}
+    assert meter.used(reader1) == {"queue_share": 0.0}
 
 
 def test_a_small_share_still_lets_one_image_through(meter: Meter) -> None:
@@ -142,9 +142,9 @@ def test_tokens_that_came_and_went_hold_no_memory(meter: Meter, clock: Clock) ->
 
 
 def test_a_request_that_fails_gives_its_share_of_the_queue_back(meter: Meter) -> None:
-    ann = limited(queue_share=0.25)
+    reader1 = limited(queue_share=0.25)
 
-    with pytest.raises(ZeroDivisionError), meter.queued(ann, 4, 16):
+    with pytest.raises(ZeroDivisionError), meter.queued(reader1, 4, 16):
         raise ZeroDivisionError
 
-    assert meter.used(ann) == {"queue_share": 0.0}
+    assert meter.used(reader1) == {"queue_share": 0.0}

@@ -10,14 +10,16 @@ def said(*labels: tuple[str, str, str]) -> list[PoolLabel]:
 
 
 def test_the_label_of_most_people_counts() -> None:
-    agreed = decided(said(("x", "reader1", "cat"), ("x", "ben", "dog"), ("x", "cem", "dog"), ("y", "reader1", "cat")))
+    agreed = decided(
+        said(("x", "reader1", "cat"), ("x", "reader2", "dog"), ("x", "reader3", "dog"), ("y", "reader1", "cat"))
+    )
 
     assert (dict(agreed.labels), agreed.disputed) == ({"x": "dog", "y": "cat"}, ())
 
 
 def test_a_person_has_one_vote_and_it_is_their_latest() -> None:
     agreed = decided(
-        said(("x", "reader1", "cat"), ("x", "reader1", "cat"), ("x", "ben", "dog"), ("x", "reader1", "dog"))
+        said(("x", "reader1", "cat"), ("x", "reader1", "cat"), ("x", "reader2", "dog"), ("x", "reader1", "dog"))
     )
 
     assert dict(agreed.labels) == {"x": "dog"}
@@ -30,7 +32,7 @@ def test_the_order_of_the_rows_does_not_matter() -> None:
 
 
 def test_a_tie_of_the_first_two_is_disputed() -> None:
-    agreed = decided(said(("x", "reader1", "cat"), ("x", "ben", "dog"), ("y", "reader1", "cat")))
+    agreed = decided(said(("x", "reader1", "cat"), ("x", "reader2", "dog"), ("y", "reader1", "cat")))
 
     assert (dict(agreed.labels), agreed.disputed) == ({"y": "cat"}, ("x",))
 

@@ -13,7 +13,7 @@ from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 from lensmount_service.routes.charges import charged
 from lensmount_service.web.bodies import Part
 
-ANN = Identity("ann", "k", frozenset({"predict"}), "lab", Quotas(pixels_per_minute=1000, queue_share=1.0))
+ANN = Identity("reader1", "k", frozenset({"predict"}), "lab", Quotas(pixels_per_minute=1000, queue_share=1.0))
 
 
 @pytest.mark.parametrize(

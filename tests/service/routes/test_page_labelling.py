@@ -28,7 +28,7 @@ def test_the_keyboard_alone_labels_a_pool(
     with make_parts() as parts, listening(parts.app) as url:
         httpx.put(f"{url}/adapters/cells", content=make_adapter(1, ("healthy", LONG))).raise_for_status()
         for number in range(3):
-            sent = httpx.post(f"{url}/datasets/new/unlabelled?who=ann", content=make_png(number))
+            sent = httpx.post(f"{url}/datasets/new/unlabelled?who=reader1", content=make_png(number))
             assert sent.status_code == 201
         page.set_viewport_size({"width": width, "height": 800})
         page.goto(url)

@@ -19,7 +19,7 @@ def test_what_others_share_is_listed_by_its_full_name_and_answers(
 ) -> None:
     with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
         operator = {"Authorization": f"Bearer {TOKEN}"}
-        reader = {"name": "ann", "tenant": "lab", "scopes": ["predict", "upload", "train"]}
+        reader = {"name": "reader1", "tenant": "lab", "scopes": ["predict", "upload", "train"]}
         secret = httpx.post(f"{url}/tokens", json=reader, headers=operator).json()["secret"]
         for name, seed, headers in (
             ("cells", 1, operator),

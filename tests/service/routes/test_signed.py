@@ -45,18 +45,18 @@ class Signer:
 
 
 @pytest.fixture(scope="module")
-def ann() -> Signer:
-    return Signer("Ann")
+def reader1() -> Signer:
+    return Signer("Reader1")
 
 
 @pytest.fixture(scope="module")
-def eve() -> Signer:
-    return Signer("Eve")
+def stranger() -> Signer:
+    return Signer("Stranger")
 
 
 @pytest.fixture
-def trusted(tmp_path: Path, ann: Signer) -> Path:
-    (path := tmp_path / "trusted.pub").write_text(ann.line)
+def trusted(tmp_path: Path, reader1: Signer) -> Path:
+    (path := tmp_path / "trusted.pub").write_text(reader1.line)
     return path
 
 
@@ -82,14 +82,14 @@ UNSIGNED = {  # ADP-46: a signature is required
 
 @pytest.mark.parametrize("row", UNSIGNED)
 def test_an_adapter_that_no_trusted_key_has_signed_is_stored_nowhere(
-    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, ann: Signer, eve: Signer, row: str
+    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, reader1: Signer, stranger: Signer, row: str
 ) -> None:
     client, parts = strict
     data, other = make_adapter(1), make_adapter(2)
     headers: dict[str, str] = {
         "ADP-46 none": {},
-        "ADP-46 another key": eve.headers(data),
-        "ADP-46 of another file": ann.headers(other),
+        "ADP-46 another key": stranger.headers(data),
+        "ADP-46 of another file": reader1.headers(other),
         "ADP-46 no signature": {"Lensmount-Signature": "keyid=x"},
     }[row]
     form = {"file": ("cells.safetensors", data, "application/octet-stream")}
@@ -104,18 +104,18 @@ def test_an_adapter_that_no_trusted_key_has_signed_is_stored_nowhere(
 
 
 def test_the_signer_is_shown(
-    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, make_png: MakePng, ann: Signer
+    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, make_png: MakePng, reader1: Signer
 ) -> None:
     client, _ = strict
     data = make_adapter(1)
-    assert client.put("/adapters/cells", content=data, headers=ann.headers(data)).status_code == 201
+    assert client.put("/adapters/cells", content=data, headers=reader1.headers(data)).status_code == 201
 
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
     (shown,) = client.get("/adapters").json()["adapters"]
-    assert (shown["signed_by"], shown["status"]) == ("Ann", "ready")
-    assert client.get("/adapters/cells/versions/1").json()["signed_by"] == "Ann"
+    assert (shown["signed_by"], shown["status"]) == ("Reader1", "ready")
+    assert client.get("/adapters/cells/versions/1").json()["signed_by"] == "Reader1"
     sent = client.get("/adapters/cells/file").headers
-    assert sent["Lensmount-Signature"] == ann.headers(data)["Lensmount-Signature"]
+    assert sent["Lensmount-Signature"] == reader1.headers(data)["Lensmount-Signature"]
 
 
 def test_a_key_that_is_taken_away_takes_its_adapters_along_until_they_are_signed_again(
@@ -123,16 +123,16 @@ def test_a_key_that_is_taken_away_takes_its_adapters_along_until_they_are_signed
     make_adapter: MakeAdapter,
     make_png: MakePng,
     trusted: Path,
-    ann: Signer,
-    eve: Signer,
+    reader1: Signer,
+    stranger: Signer,
 ) -> None:
     client, _ = strict
     data = make_adapter(1)
-    client.put("/adapters/cells", content=data, headers=ann.headers(data))
+    client.put("/adapters/cells", content=data, headers=reader1.headers(data))
     client.put("/adapters/cells/aliases/prod", json={"version": 1})
     assert client.post("/predict?adapter=cells", content=make_png()).status_code == 200
 
-    trusted.write_text(eve.line)
+    trusted.write_text(stranger.line)
 
     for adapter in ("cells", "cells@1", "cells:prod"):
         refused = client.post(f"/predict?adapter={adapter}", content=make_png())
@@ -142,19 +142,19 @@ def test_a_key_that_is_taken_away_takes_its_adapters_along_until_they_are_signed
     assert code(client.get("/adapters/cells/export?to=peft")) == (503, "adapter_untrusted")
     (shown,) = client.get("/adapters").json()["adapters"]
     assert (shown["signed_by"], shown["status"]) == (None, "untrusted")
-    again = client.put("/adapters/cells", content=data, headers=eve.headers(data))  # the advice
+    again = client.put("/adapters/cells", content=data, headers=stranger.headers(data))  # the advice
     assert (again.status_code, again.json()["version"]) == (200, 1)
     assert client.post("/predict?adapter=cells:prod", content=make_png()).status_code == 200
-    assert client.get("/adapters/cells").json()["signed_by"] == "Eve"
+    assert client.get("/adapters/cells").json()["signed_by"] == "Stranger"
 
 
 def test_a_row_that_somebody_changed_in_the_database_is_not_served(
-    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, make_png: MakePng, ann: Signer
+    strict: tuple[TestClient, Parts], make_adapter: MakeAdapter, make_png: MakePng, reader1: Signer
 ) -> None:
     client, parts = strict
     one, other = make_adapter(1), make_adapter(2)
     for name, data in (("one", one), ("other", other)):
-        client.put(f"/adapters/{name}", content=data, headers=ann.headers(data))
+        client.put(f"/adapters/{name}", content=data, headers=reader1.headers(data))
     digest = client.get("/adapters/other").json()["digest"]
     mine = version_table.c.name == "one"
     for values in ({"digest": digest}, {"signature": None}, {"signature": "keyid=0, sig=0"}):
@@ -245,7 +245,7 @@ def test_an_import_is_stored_only_if_the_server_can_sign_what_it_makes_of_it(
 
 @pytest.mark.parametrize("with_key", [False, True])
 def test_a_file_for_rounded_weights_needs_the_signature_of_its_maker_and_gets_that_of_the_server(
-    make_parts: MakeParts, make_adapter: MakeAdapter, trusted: Path, tmp_path: Path, ann: Signer, with_key: bool
+    make_parts: MakeParts, make_adapter: MakeAdapter, trusted: Path, tmp_path: Path, reader1: Signer, with_key: bool
 ) -> None:
     rounded, data = for_rounded_weights(make_adapter(5))
     own = Signer("own").write(tmp_path / "own.key") if with_key else None
@@ -253,7 +253,7 @@ def test_a_file_for_rounded_weights_needs_the_signature_of_its_maker_and_gets_th
     with make_parts(rounded, trusted_keys=trusted, require_signatures=True, signing_key=own) as parts:
         with TestClient(parts.app, base_url="http://127.0.0.1") as client:
             assert code(client.put(path, content=data)) == (403, "signature_required")
-            answer = client.put(path, content=data, headers=ann.headers(data))
+            answer = client.put(path, content=data, headers=reader1.headers(data))
             if with_key:
                 assert answer.status_code == 201, answer.text
                 assert client.get("/adapters/new").json()["signed_by"] == "this server"

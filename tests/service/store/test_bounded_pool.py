@@ -28,7 +28,7 @@ def free() -> Iterator[threading.Event]:
 def test_waiting_work_takes_none_of_the_threads_that_other_requests_use(free: threading.Event) -> None:
     async def scenario() -> tuple[str, list[bool]]:
         pool = BoundedPool("tests", threads=2, most=MANY)
-        waiting = [asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="ann")) for _ in range(MANY)]
+        waiting = [asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="reader1")) for _ in range(MANY)]
         await asyncio.sleep(0)
         other = await asyncio.wait_for(asyncio.to_thread(lambda: "answered"), 20)
         free.set()
@@ -42,14 +42,14 @@ def test_waiting_work_takes_none_of_the_threads_that_other_requests_use(free: th
 def test_more_than_may_wait_are_refused_and_one_that_gives_up_makes_room(free: threading.Event) -> None:
     async def scenario() -> None:
         pool = BoundedPool("tests", threads=1, most=2)
-        first, second = (asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="ann")) for _ in range(2))
+        first, second = (asyncio.ensure_future(pool.run(lambda: free.wait(30), caller="reader1")) for _ in range(2))
         await asyncio.sleep(0)
         with pytest.raises(QueueFull, match=r"found 2 tests that wait, expected fewer\. Fix: try again later"):
-            await pool.run(lambda: True, caller="ann")
+            await pool.run(lambda: True, caller="reader1")
 
         second.cancel()
         await asyncio.wait([second])
-        third = asyncio.ensure_future(pool.run(lambda: True, caller="ann"))
+        third = asyncio.ensure_future(pool.run(lambda: True, caller="reader1"))
         free.set()
         assert list(await asyncio.gather(first, third)) == [True, True]
         pool.close()
@@ -68,7 +68,7 @@ def test_what_was_made_for_a_request_that_gave_up_is_handed_over(free: threading
             started.set()
             return free.wait(30)
 
-        request = asyncio.ensure_future(pool.run(work, lambda future: made.append(future.result()), caller="ann"))
+        request = asyncio.ensure_future(pool.run(work, lambda future: made.append(future.result()), caller="reader1"))
         await asyncio.to_thread(started.wait, 20)
         request.cancel()
         await asyncio.wait([request])
@@ -87,7 +87,7 @@ def test_the_threads_of_a_background_pool_have_the_lowest_priority_and_this_thre
     async def scenario() -> int:
         pool = BoundedPool("tests", threads=1, most=2, background=True)
         try:
-            return await pool.run(niceness, caller="ann")
+            return await pool.run(niceness, caller="reader1")
         finally:
             pool.close()
 
@@ -127,7 +127,7 @@ def test_closing_ends_the_wait_of_all(free: threading.Event) -> None:
         pool = BoundedPool("tests", threads=1, most=4)
         started = threading.Event()
         waiting = [
-            asyncio.ensure_future(pool.run(lambda: started.set() or free.wait(30), caller="ann")) for _ in range(3)
+            asyncio.ensure_future(pool.run(lambda: started.set() or free.wait(30), caller="reader1")) for _ in range(3)
         ]
         await asyncio.to_thread(started.wait, 20)
         closing = asyncio.create_task(asyncio.to_thread(pool.close))

@@ -42,43 +42,43 @@ def by(key: Ed25519PrivateKey, data: bytes = DATA, prefix: bytes = b"lensmount-a
 
 
 @pytest.fixture(scope="module")
-def ann() -> Ed25519PrivateKey:
+def reader1() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
 @pytest.fixture(scope="module")
-def eve() -> Ed25519PrivateKey:
+def stranger() -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
 @pytest.fixture
-def trusted(tmp_path: Path, ann: Ed25519PrivateKey) -> Path:
-    (path := tmp_path / "trusted").write_text(f"# our keys\n\n{line(ann, 'Ann of the lab')}")
+def trusted(tmp_path: Path, reader1: Ed25519PrivateKey) -> Path:
+    (path := tmp_path / "trusted").write_text(f"# our keys\n\n{line(reader1, 'Lab A')}")
     return path
 
 
-def test_a_signature_by_a_trusted_key_is_taken_and_names_its_signer(trusted: Path, ann: Ed25519PrivateKey) -> None:
+def test_a_signature_by_a_trusted_key_is_taken_and_names_its_signer(trusted: Path, reader1: Ed25519PrivateKey) -> None:
     kept = Signatures(trusted, required=True)
-    assert kept.checked(DIGEST, by(ann)) == by(ann)
-    assert kept.signer(DIGEST, by(ann)) == "Ann of the lab"
-    kept.require("cells@1", DIGEST, by(ann))
+    assert kept.checked(DIGEST, by(reader1)) == by(reader1)
+    assert kept.signer(DIGEST, by(reader1)) == "Lab A"
+    kept.require("cells@1", DIGEST, by(reader1))
 
 
 def test_every_other_signature_is_refused_with_its_own_code(
-    trusted: Path, ann: Ed25519PrivateKey, eve: Ed25519PrivateKey
+    trusted: Path, reader1: Ed25519PrivateKey, stranger: Ed25519PrivateKey
 ) -> None:
     kept = Signatures(trusted, required=True)
-    forged = by(eve).replace(by(eve)[:22], by(ann)[:22])
+    forged = by(stranger).replace(by(stranger)[:22], by(reader1)[:22])
     for text, code in [
         (None, "signature_required"),
-        (by(eve), "signature_key_unknown"),
+        (by(stranger), "signature_key_unknown"),
         (forged, "signature_invalid"),
-        (by(ann, b"other bytes"), "signature_invalid"),
-        (by(ann, prefix=b""), "signature_invalid"),
+        (by(reader1, b"other bytes"), "signature_invalid"),
+        (by(reader1, prefix=b""), "signature_invalid"),
         ("", "signature_invalid"),
         ("keyid=0, sig=1", "signature_invalid"),
-        (by(ann) + "\n", "signature_invalid"),
-        (by(ann)[:-4] + "é===", "signature_invalid"),
+        (by(reader1) + "\n", "signature_invalid"),
+        (by(reader1)[:-4] + "é===", "signature_invalid"),
     ]:
         with pytest.raises(Unsigned, match=r"Fix: sign it with a key that this server trusts") as refused:
             kept.checked(DIGEST, text)
@@ -87,61 +87,61 @@ def test_every_other_signature_is_refused_with_its_own_code(
 
 
 def test_without_the_requirement_unsigned_files_pass_and_wrong_signatures_do_not(
-    trusted: Path, ann: Ed25519PrivateKey, eve: Ed25519PrivateKey
+    trusted: Path, reader1: Ed25519PrivateKey, stranger: Ed25519PrivateKey
 ) -> None:
     kept = Signatures(trusted)
     assert kept.checked(DIGEST, None) is None
     assert kept.accepts(DIGEST, None)
-    for text in (by(eve), by(ann, b"other bytes")):
+    for text in (by(stranger), by(reader1, b"other bytes")):
         with pytest.raises(Unsigned):
             kept.checked(DIGEST, text)
 
 
-def test_a_server_that_knows_no_keys_keeps_a_signature_and_vouches_for_nobody(ann: Ed25519PrivateKey) -> None:
+def test_a_server_that_knows_no_keys_keeps_a_signature_and_vouches_for_nobody(reader1: Ed25519PrivateKey) -> None:
     kept = Signatures()
-    assert kept.checked(DIGEST, by(ann)) == by(ann)
-    assert kept.signer(DIGEST, by(ann)) is None
+    assert kept.checked(DIGEST, by(reader1)) == by(reader1)
+    assert kept.signer(DIGEST, by(reader1)) is None
     with pytest.raises(Unsigned):
         kept.checked(DIGEST, "no signature")
 
 
 def test_a_key_that_is_taken_out_of_the_file_is_trusted_no_longer_and_a_new_one_is(
-    trusted: Path, ann: Ed25519PrivateKey, eve: Ed25519PrivateKey
+    trusted: Path, reader1: Ed25519PrivateKey, stranger: Ed25519PrivateKey
 ) -> None:
     kept = Signatures(trusted, required=True, clock=Clock())
-    assert kept.accepts(DIGEST, by(ann))
+    assert kept.accepts(DIGEST, by(reader1))
 
-    trusted.write_text(line(eve, "Eve"))
+    trusted.write_text(line(stranger, "Stranger"))
 
-    assert not kept.accepts(DIGEST, by(ann))
+    assert not kept.accepts(DIGEST, by(reader1))
     with pytest.raises(Unusable, match="Fix: sign it again") as refused:
-        kept.require("cells@1", DIGEST, by(ann))
+        kept.require("cells@1", DIGEST, by(reader1))
     assert (refused.value.code, refused.value.retry_after_s) == ("adapter_untrusted", None)
     with pytest.raises(Unsigned) as refused_upload:
-        kept.checked(DIGEST, by(ann))
+        kept.checked(DIGEST, by(reader1))
     assert refused_upload.value.code == "signature_key_unknown"
-    assert kept.signer(DIGEST, by(eve)) == "Eve"
+    assert kept.signer(DIGEST, by(stranger)) == "Stranger"
 
 
-def test_keys_may_be_a_folder_of_files(tmp_path: Path, ann: Ed25519PrivateKey, eve: Ed25519PrivateKey) -> None:
-    (tmp_path / "ann.pub").write_text(line(ann, "").strip())
+def test_keys_may_be_a_folder_of_files(tmp_path: Path, reader1: Ed25519PrivateKey, stranger: Ed25519PrivateKey) -> None:
+    (tmp_path / "reader1.pub").write_text(line(reader1, "").strip())
     (tmp_path / "notes.txt").write_text("not a key")
     kept = Signatures(tmp_path, required=True, clock=Clock())
-    assert kept.signer(DIGEST, by(ann)) == "ann"
-    assert kept.signer(DIGEST, by(eve)) is None
+    assert kept.signer(DIGEST, by(reader1)) == "reader1"
+    assert kept.signer(DIGEST, by(stranger)) is None
 
-    (tmp_path / "eve.pub").write_text(line(eve, "Eve"))
-    (tmp_path / "ann.pub").unlink()
+    (tmp_path / "stranger.pub").write_text(line(stranger, "Stranger"))
+    (tmp_path / "reader1.pub").unlink()
 
-    assert kept.signer(DIGEST, by(ann)) is None
-    assert kept.signer(DIGEST, by(eve)) == "Eve"
+    assert kept.signer(DIGEST, by(reader1)) is None
+    assert kept.signer(DIGEST, by(stranger)) == "Stranger"
 
 
-def test_a_folder_without_keys_trusts_nobody(tmp_path: Path, ann: Ed25519PrivateKey) -> None:
+def test_a_folder_without_keys_trusts_nobody(tmp_path: Path, reader1: Ed25519PrivateKey) -> None:
     kept = Signatures(tmp_path)
-    assert kept.signer(DIGEST, by(ann)) is None
+    assert kept.signer(DIGEST, by(reader1)) is None
     with pytest.raises(Unsigned):
-        kept.checked(DIGEST, by(ann))
+        kept.checked(DIGEST, by(reader1))
 
 
 def own_key(tmp_path: Path, key: Ed25519PrivateKey) -> Path:
@@ -150,11 +150,11 @@ def own_key(tmp_path: Path, key: Ed25519PrivateKey) -> Path:
 
 
 def test_the_server_signs_what_it_makes_itself_and_trusts_its_own_key(
-    tmp_path: Path, trusted: Path, eve: Ed25519PrivateKey
+    tmp_path: Path, trusted: Path, stranger: Ed25519PrivateKey
 ) -> None:
-    kept = Signatures(trusted, own_key(tmp_path, eve), required=True)
+    kept = Signatures(trusted, own_key(tmp_path, stranger), required=True)
     made = kept.own(DIGEST)
-    assert made == by(eve)
+    assert made == by(stranger)
     assert kept.checked(DIGEST, made) == made
     assert kept.signer(DIGEST, made) == "this server"
     with pytest.raises(Unsigned):
@@ -180,14 +180,14 @@ def test_what_cannot_be_read_stops_the_start(tmp_path: Path, trusted: Path) -> N
 
 
 def test_a_file_of_keys_that_is_gone_while_serving_trusts_nobody_until_it_is_back(
-    trusted: Path, ann: Ed25519PrivateKey
+    trusted: Path, reader1: Ed25519PrivateKey
 ) -> None:
     kept = Signatures(trusted, required=True, clock=Clock())
     text = trusted.read_text()
     trusted.unlink()
-    assert not kept.accepts(DIGEST, by(ann))
+    assert not kept.accepts(DIGEST, by(reader1))
     trusted.write_text(text)
-    assert kept.accepts(DIGEST, by(ann))
+    assert kept.accepts(DIGEST, by(reader1))
 
 
 def test_nothing_heavy_is_imported_until_a_key_is_used() -> None:
@@ -200,10 +200,10 @@ def test_nothing_heavy_is_imported_until_a_key_is_used() -> None:
 
 
 def test_the_server_takes_a_signature_of_the_client_and_both_have_the_same_words(tmp_path: Path) -> None:
-    (tmp_path / "trusted").write_text(signing.create_key(tmp_path / "ann.key", "Ann"))
+    (tmp_path / "trusted").write_text(signing.create_key(tmp_path / "reader1.key", "Reader1"))
     server = Signatures(tmp_path / "trusted", required=True)
 
-    signed = server.checked(DIGEST, signing.sign_file(DATA, tmp_path / "ann.key"))
+    signed = server.checked(DIGEST, signing.sign_file(DATA, tmp_path / "reader1.key"))
 
-    assert server.signer(DIGEST, signed) == "Ann"
+    assert server.signer(DIGEST, signed) == "Reader1"
     assert (signing.PREFIX, signing.HEADER) == (signatures.PREFIX, signatures.HEADER)

@@ -55,11 +55,11 @@ def task(image: bytes) -> dict[str, Any]:
     return {"data": {"image": f"data:image/png;base64,{base64.b64encode(image).decode()}"}}
 
 
-def scored(ann: Limited, until: Until) -> None:
+def scored(reader1: Limited, until: Until) -> None:
     """Ask for the next images until they are computed."""
 
     def done() -> bool:
-        answer = ann.ask("POST", "/datasets/pool/next?adapter=cells&who=ann&strategy=margin")
+        answer = reader1.ask("POST", "/datasets/pool/next?adapter=cells&who=reader1&strategy=margin")
         assert answer.status_code in (200, 202), answer.text
         return bool(answer.status_code == 200)
 
@@ -75,9 +75,9 @@ def test_every_costly_request_takes_the_turns_of_its_caller(
     archive: bytes,
     until: Until,
 ) -> None:
-    ann = limited(pixels_per_minute=10**12)
+    reader1 = limited(pixels_per_minute=10**12)
     labelstudio = {"label_config": CONFIG, "tasks": [task(make_png(1)), task(make_png(2))], "project": "1"}
-    pool = "/datasets/pool/unlabelled?who=ann"
+    pool = "/datasets/pool/unlabelled?who=reader1"
     requests: list[tuple[str, str, dict[str, Any]]] = [
         ("PUT", "/adapters/cells", {"content": make_adapter(1)}),
         ("POST", "/predict?adapter=cells", {"content": make_png(1)}),
@@ -89,23 +89,23 @@ def test_every_costly_request_takes_the_turns_of_its_caller(
         ("POST", pool, {"content": images(1, c=1)["c/0.png"]}),
     ]
     for method, path, options in requests:
-        answer = ann.ask(method, path, **options)
+        answer = reader1.ask(method, path, **options)
         assert answer.status_code in (200, 201), (path, answer.text)
-    assert ann.ask("POST", "/adapters/other/import", content=b"no adapter").status_code >= 400
-    scored(ann, until)
+    assert reader1.ask("POST", "/adapters/other/import", content=b"no adapter").status_code >= 400
+    scored(reader1, until)
 
-    assert callers == {ann.key}
+    assert callers == {reader1.key}
 
 
 def test_the_pixels_of_each_are_charged(
     limited: MakeLimited, make_adapter: MakeAdapter, make_png: MakePng, images: DrawImages, archive: bytes, until: Until
 ) -> None:
-    ann = limited(pixels_per_minute=10**12)  # of which a minute's refill of 10 s would be seen
+    reader1 = limited(pixels_per_minute=10**12)  # of which a minute's refill of 10 s would be seen
     pixels = WIDTH * HEIGHT
 
     def cost(method: str, path: str, **options: Any) -> float:
         """Of a request, in pixels: what the limit is charged is paid off, so each has a token of its own."""
-        own = limited(ann.tenant, pixels_per_minute=10**6)
+        own = limited(reader1.tenant, pixels_per_minute=10**6)
         answer = own.ask(method, path, **options)
         assert answer.status_code in (200, 201), (path, answer.text)
         return own.used("pixels_per_minute")
@@ -113,28 +113,28 @@ def test_the_pixels_of_each_are_charged(
     def about(expected: float) -> Any:
         return pytest.approx(expected, abs=2 * 10**6 / 60)  # what is paid off in two seconds
 
-    ann.ask("PUT", "/adapters/cells", content=make_adapter(1))
+    reader1.ask("PUT", "/adapters/cells", content=make_adapter(1))
     tasks = [task(make_png(n, (400, 300))) for n in range(3)]
     labelstudio = {"label_config": CONFIG, "tasks": tasks, "project": "1"}
     assert cost("POST", "/integrations/labelstudio/cells/predict", json=labelstudio) == about(3 * 400 * 300)
     large = make_png(1, (600, 500))
     assert cost("POST", "/explain?adapter=cells", content=large) == about(600 * 500)
-    added = ann.ask("POST", "/datasets/pool/unlabelled?who=ann", content=large).json()["images"][0]["digest"]
+    added = reader1.ask("POST", "/datasets/pool/unlabelled?who=reader1", content=large).json()["images"][0]["digest"]
     assert cost("GET", f"/datasets/pool/unlabelled/{added}?side=64") == about(600 * 500)
     assert pixels < CANARIES
 
 
 def test_test_images_of_an_upload_are_charged(limited: MakeLimited, make_adapter: MakeAdapter) -> None:
-    ann = limited(pixels_per_minute=CANARIES)
-    assert ann.ask("PUT", "/adapters/cells", content=make_adapter(1)).status_code == 201
+    reader1 = limited(pixels_per_minute=CANARIES)
+    assert reader1.ask("PUT", "/adapters/cells", content=make_adapter(1)).status_code == 201
 
-    refused = ann.ask("PUT", "/adapters/cells", content=make_adapter(2))
+    refused = reader1.ask("PUT", "/adapters/cells", content=make_adapter(2))
 
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
     assert 50 <= int(refused.headers["Retry-After"]) <= 60
-    small = limited(ann.tenant, pixels_per_minute=CANARIES - 1)
+    small = limited(reader1.tenant, pixels_per_minute=CANARIES - 1)
     assert small.ask("PUT", "/adapters/tiles", content=make_adapter(2)).json()["code"] == "batch_too_large"
-    assert [each["name"] for each in ann.ask("GET", "/adapters").json()["adapters"]] == ["cells"]
+    assert [each["name"] for each in reader1.ask("GET", "/adapters").json()["adapters"]] == ["cells"]
 
 
 def test_a_pool_is_scored_as_far_as_the_quota_of_who_asks_allows(
@@ -143,13 +143,13 @@ def test_a_pool_is_scored_as_far_as_the_quota_of_who_asks_allows(
     boss = limited()
     boss.ask("PUT", "/adapters/cells", content=make_adapter(1))
     for data in images(7, c=12).values():
-        boss.ask("POST", "/datasets/pool/unlabelled?who=ann", content=data)
-    ann = limited(boss.tenant, pixels_per_minute=5 * WIDTH * HEIGHT)
-    asked = "/datasets/pool/next?adapter=cells&who=ann&strategy=margin"
+        boss.ask("POST", "/datasets/pool/unlabelled?who=reader1", content=data)
+    reader1 = limited(boss.tenant, pixels_per_minute=5 * WIDTH * HEIGHT)
+    asked = "/datasets/pool/next?adapter=cells&who=reader1&strategy=margin"
 
-    until(lambda: ann.ask("POST", asked).status_code == 429)
+    until(lambda: reader1.ask("POST", asked).status_code == 429)
 
-    refused = ann.ask("POST", asked)
+    refused = reader1.ask("POST", asked)
     assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     scored(boss, until)
@@ -158,24 +158,24 @@ def test_a_pool_is_scored_as_far_as_the_quota_of_who_asks_allows(
 def test_a_small_share_of_the_queue_slows_label_studio_down_and_refuses_nothing(
     limited: MakeLimited, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
-    ann = limited(queue_share=0.001)
-    ann.ask("PUT", "/adapters/cells", content=make_adapter(1))
+    reader1 = limited(queue_share=0.001)
+    reader1.ask("PUT", "/adapters/cells", content=make_adapter(1))
     body = {"label_config": CONFIG, "tasks": [task(make_png(n)) for n in range(6)], "project": "1"}
 
-    answer = ann.ask("POST", "/integrations/labelstudio/cells/predict", json=body)
+    answer = reader1.ask("POST", "/integrations/labelstudio/cells/predict", json=body)
 
     assert (answer.status_code, len(answer.json()["results"])) == (200, 6)
-    assert ann.used("queue_share") == 0
+    assert reader1.used("queue_share") == 0
 
 
 def test_more_tasks_than_a_minute_allows_are_refused_at_once_and_for_good(
     limited: MakeLimited, make_adapter: MakeAdapter, make_png: MakePng
 ) -> None:
-    ann = limited(pixels_per_minute=CANARIES + 3 * WIDTH * HEIGHT)
-    ann.ask("PUT", "/adapters/cells", content=make_adapter(1))
+    reader1 = limited(pixels_per_minute=CANARIES + 3 * WIDTH * HEIGHT)
+    reader1.ask("PUT", "/adapters/cells", content=make_adapter(1))
     body = {"label_config": CONFIG, "tasks": [task(make_png(n)) for n in range(20)], "project": "1"}
 
-    answer = ann.ask("POST", "/integrations/labelstudio/cells/predict", json=body)
+    answer = reader1.ask("POST", "/integrations/labelstudio/cells/predict", json=body)
 
     assert (answer.status_code, answer.json()["code"]) == (413, "batch_too_large")
 

@@ -124,12 +124,12 @@ def test_a_rotated_token_is_not_revoked_by_who_saw_the_one_before(make_parts: Ma
         make_parts(token="a-token-of-the-lab") as parts,
         TestClient(parts.app, base_url="http://127.0.0.1", headers=headers) as client,
     ):
-        made = client.post("/tokens", json={"name": "ann", "scopes": ["predict"]})
-        tag = client.get("/tokens/ann").headers["ETag"]
+        made = client.post("/tokens", json={"name": "reader1", "scopes": ["predict"]})
+        tag = client.get("/tokens/reader1").headers["ETag"]
         assert made.headers["ETag"] == tag
-        assert client.post("/tokens/ann/rotate", headers={"If-Match": tag}).status_code == 200
-        assert client.delete("/tokens/ann", headers={"If-Match": tag}).status_code == 412
-        assert client.delete("/tokens/ann", headers={"If-Match": "*"}).status_code == 204
+        assert client.post("/tokens/reader1/rotate", headers={"If-Match": tag}).status_code == 200
+        assert client.delete("/tokens/reader1", headers={"If-Match": tag}).status_code == 412
+        assert client.delete("/tokens/reader1", headers={"If-Match": "*"}).status_code == 204
 
 
 @pytest.mark.parametrize(

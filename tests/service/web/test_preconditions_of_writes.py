@@ -135,19 +135,20 @@ def of_pools(api: TestClient, files: Files) -> Iterator[Write]:
     png = {"Content-Type": "image/png"}
     pool, corrected = "/datasets/fresh/unlabelled", "/datasets/cells-feedback/unlabelled"
     added = ("POST", "/datasets/{name}/unlabelled")
-    yield Write(added, f"{pool}?who=ann", body={"content": files.png(100)}, headers=png)
+    yield Write(added, f"{pool}?who=reader1", body={"content": files.png(100)}, headers=png)
     for seed in range(101, 108):
-        yield Write(added, f"{pool}?who=ann", pool, body={"content": files.png(seed)}, headers=png)
-    asked = "/datasets/fresh/next?who=ann&adapter=cells&strategy=margin"
+        yield Write(added, f"{pool}?who=reader1", pool, body={"content": files.png(seed)}, headers=png)
+    asked = "/datasets/fresh/next?who=reader1&adapter=cells&strategy=margin"
     yield Write(("POST", "/datasets/{name}/next"), asked, pool)
     digests = [
-        api.post(f"{pool}?who=ann", content=files.png(seed)).json()["images"][0]["digest"] for seed in range(100, 108)
+        api.post(f"{pool}?who=reader1", content=files.png(seed)).json()["images"][0]["digest"]
+        for seed in range(100, 108)
     ]
-    said = {"who": "ann", "labels": {digest: "ab"[index % 2] for index, digest in enumerate(digests)}}
+    said = {"who": "reader1", "labels": {digest: "ab"[index % 2] for index, digest in enumerate(digests)}}
     yield Write(("POST", "/datasets/{name}/labels"), "/datasets/fresh/labels", pool, body={"json": said})
     yield Write(("POST", "/datasets/{name}/versions"), "/datasets/fresh/versions")
     yield Write(("DELETE", "/datasets/{name}/unlabelled"), pool, pool)
-    right = "/feedback?adapter=cells&label=a&who=ann"
+    right = "/feedback?adapter=cells&label=a&who=reader1"
     yield Write(("POST", "/feedback"), right, body={"content": files.png(0)}, headers=png)
     event = {
         "action": "ANNOTATION_CREATED",
@@ -155,7 +156,7 @@ def of_pools(api: TestClient, files: Files) -> Iterator[Write]:
         "task": {"id": 1, "data": {"image_url": f"data:image/png;base64,{base64.b64encode(files.png(1)).decode()}"}},
         "annotation": {
             "id": 1,
-            "completed_by": {"id": 1, "email": "ann@lab.example"},
+            "completed_by": {"id": 1, "email": "reader1@lab.example"},
             "result": [{"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": ["a"]}}],
         },
     }
@@ -178,10 +179,10 @@ def of_jobs(api: TestClient, parts: Parts) -> Iterator[Write]:
 
 
 def of_tokens() -> Iterator[Write]:
-    ann = "/tokens/ann"
-    yield Write(("POST", "/tokens"), "/tokens", body={"json": {"name": "ann", "scopes": ["predict"]}})
-    yield Write(("POST", "/tokens/{name}/rotate"), f"{ann}/rotate", ann)
-    yield Write(("DELETE", "/tokens/{name}"), ann, ann)
+    reader1 = "/tokens/reader1"
+    yield Write(("POST", "/tokens"), "/tokens", body={"json": {"name": "reader1", "scopes": ["predict"]}})
+    yield Write(("POST", "/tokens/{name}/rotate"), f"{reader1}/rotate", reader1)
+    yield Write(("DELETE", "/tokens/{name}"), reader1, reader1)
 
 
 def story(api: TestClient, parts: Parts, files: Files) -> Iterator[Write]:

@@ -12,12 +12,12 @@ from lensmount_service.web.token_schemas import AuditRecord, NewToken, QuotaLimi
 
 
 def test_a_token_is_shown_with_sorted_scopes_and_times_that_say_their_zone() -> None:
-    token = Token("id", "ann", "lab", frozenset({"upload", "predict"}), 0.0, 86_400.0, Quotas(queued_jobs=3))
+    token = Token("id", "reader1", "lab", frozenset({"upload", "predict"}), 0.0, 86_400.0, Quotas(queued_jobs=3))
 
     shown = TokenInfo.model_validate(token).model_dump(mode="json", exclude_none=True)
 
     assert shown == {
-        **{"name": "ann", "tenant": "lab", "scopes": ["predict", "upload"], "quotas": {"queued_jobs": 3}},
+        **{"name": "reader1", "tenant": "lab", "scopes": ["predict", "upload"], "quotas": {"queued_jobs": 3}},
         **{"created_at": "1970-01-01T00:00:00Z", "expires_at": "1970-01-02T00:00:00Z"},
     }
     assert TokenInfo.model_validate(token).created_at == datetime(1970, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ def test_a_token_is_shown_with_sorted_scopes_and_times_that_say_their_zone() -> 
 )
 def test_anything_but_a_token_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        NewToken.model_validate({"name": "ann", "scopes": ["predict"], **wrong})
+        NewToken.model_validate({"name": "reader1", "scopes": ["predict"], **wrong})
 
 
 def test_the_limits_are_those_of_a_token() -> None:

@@ -48,7 +48,9 @@ def test_soon_after_an_answer_its_request_id_alone_is_enough(api: TestClient, ma
 
     kept = api.post(f"{url}&adapter=cells").json()
 
-    assert kept["digest"] == api.post("/feedback?adapter=cells&label=a&who=ben", content=make_png(3)).json()["digest"]
+    assert (
+        kept["digest"] == api.post("/feedback?adapter=cells&label=a&who=reader2", content=make_png(3)).json()["digest"]
+    )
     first, _ = api.get("/datasets/cells-feedback/labels").json()["labels"]
     assert (first["label"], first["request_id"]) == ("b", predicted["request_id"])
 

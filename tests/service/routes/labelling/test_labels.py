@@ -51,7 +51,7 @@ def digests(api: TestClient, name: str, images: DrawImages) -> list[str]:
 def test_one_image_is_sent_as_the_body_and_kept_once(api: TestClient, name: str, images: DrawImages) -> None:
     (data,) = images(a=1).values()
     first = api.post(f"/datasets/{name}/unlabelled?who=reader1", content=data).json()
-    again = api.post(f"/datasets/{name}/unlabelled?who=ben", content=data).json()
+    again = api.post(f"/datasets/{name}/unlabelled?who=reader2", content=data).json()
 
     assert (first["added"], again["added"]) == (1, 0)
     assert again["images"] == first["images"]
@@ -66,12 +66,12 @@ def test_an_image_of_a_pool_is_shown_small(api: TestClient, name: str, digests: 
 
 
 def test_labels_are_listed_with_who_and_when(api: TestClient, name: str, digests: list[str]) -> None:
-    for who, label in (("reader1", "cat"), ("ben", "dog")):
+    for who, label in (("reader1", "cat"), ("reader2", "dog")):
         answer = api.post(f"/datasets/{name}/labels", json={"who": who, "labels": {digests[0]: label}})
         assert answer.status_code == 201
 
     listed = api.get(f"/datasets/{name}/labels").json()["labels"]
-    assert [(each["who"], each["label"]) for each in listed] == [("reader1", "cat"), ("ben", "dog")]
+    assert [(each["who"], each["label"]) for each in listed] == [("reader1", "cat"), ("reader2", "dog")]
     later = api.get(f"/datasets/{name}/labels?after={listed[0]['number']}").json()["labels"]
     assert later == listed[1:]
 
@@ -169,21 +169,21 @@ def test_images_of_one_request_are_one_step_of_the_pool_s_etag_and_a_repeated_re
 ) -> None:
     files = [("file", data) for data in images(seed=11, a=4).values()]
     path = f"/datasets/{name}/unlabelled"
-    assert api.post(f"{path}?who=ann", files=files[:1], headers={"If-None-Match": "*"}).status_code == 201
+    assert api.post(f"{path}?who=reader1", files=files[:1], headers={"If-None-Match": "*"}).status_code == 201
     before = api.get(path)
     seen = {"If-Match": before.headers["ETag"]}
     assert before.json() == {"name": name, "images": 1, "labels": 0, "size_bytes": len(files[0][1])}
 
     for added in (3, 0):  # the answer may have been lost
-        answer = api.post(f"{path}?who=ann", files=files, headers=seen)
+        answer = api.post(f"{path}?who=reader1", files=files, headers=seen)
         assert (answer.status_code, answer.json()["added"]) == (201, added)
     after = api.get(path)
     assert after.json()["images"] == 4
     assert after.headers["ETag"] != before.headers["ETag"]
-    assert api.post(f"{path}?who=ann", content=images(seed=12, b=1)["b/0.png"], headers=seen).status_code == 412
+    assert api.post(f"{path}?who=reader1", content=images(seed=12, b=1)["b/0.png"], headers=seen).status_code == 412
 
     digest = answer.json()["images"][0]["digest"]
-    label = {"who": "ann", "labels": {digest: "cat"}}
+    label = {"who": "reader1", "labels": {digest: "cat"}}
     assert api.post(f"/datasets/{name}/labels", json=label, headers=seen).status_code == 412
     now = {"If-Match": after.headers["ETag"]}
     assert api.post(f"/datasets/{name}/labels", json=label, headers=now).status_code == 201
