@@ -44,9 +44,11 @@ def main() -> None:
     rows = [
         row for kind in ("worse", "equal") for share in (0.5, 0.1) for row in simulated(options.adapters, kind, share)
     ]
-    if options.live:
-        rows += [live(options.adapters, options.data / SET, kind) for kind in ("worse-1", "equal-1")]
     results.show(rows)
+    if options.live:
+        tried = [live(options.adapters, options.data / SET, kind) for kind in ("worse-1", "equal-1")]
+        results.show(tried)
+        rows += tried
     if options.results is not None:
         results.write("rollouts by labels", rows, options.results)
 
@@ -102,7 +104,7 @@ def live(folder: Path, images: Path, kind: str) -> results.Row:
     paths = [path for label in LABELS for path in (images / label).iterdir() if path.name in set(names)]
     random.Random(1).shuffle(paths)
     with tempfile.TemporaryDirectory() as state:
-        settings = Settings(state=Path(state), zoo=False, feedback="on", threads=1, log_level="critical")
+        settings = Settings(state=Path(state), zoo=False, feedback="on", threads=1, log_level="error")
         with open_parts(settings) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
             for name in ("stable", kind):
                 file = folder / f"{name}.safetensors"

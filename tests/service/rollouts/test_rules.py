@@ -1,4 +1,4 @@
-"""Each rule finds a planted fault, and finds nothing without one, however often it is looked at."""
+"""Each rule finds a planted fault, and finds nothing otherwise, however often it is looked at."""
 
 from __future__ import annotations
 
