@@ -22,6 +22,7 @@ from benchmarks.rollouts.train import LABELS, SET
 from benchmarks.shared import results
 from fastapi.testclient import TestClient
 
+from lensmount_service import logs
 from lensmount_service.build import open_parts
 from lensmount_service.rollouts.labelled import compared
 from lensmount_service.rollouts.pairs import grade
@@ -106,6 +107,7 @@ def live(folder: Path, images: Path, kind: str) -> results.Row:
     with tempfile.TemporaryDirectory() as state:
         settings = Settings(state=Path(state), zoo=False, feedback="on", threads=1, log_level="error")
         with open_parts(settings) as parts, TestClient(parts.app, base_url="http://127.0.0.1") as client:
+            logs.configure(settings)
             for name in ("stable", kind):
                 file = folder / f"{name}.safetensors"
                 client.put("/adapters/cells", content=file.read_bytes()).raise_for_status()
