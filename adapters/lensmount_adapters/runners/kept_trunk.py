@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,7 +29,11 @@ from lensmount_adapters.runners.batch import Batch
 from lensmount_adapters.runners.runner import BatchScores, Item
 from lensmount_adapters.runners.split_backbone import SplitBackbone
 
+K = TypeVar("K")
+V = TypeVar("V")
+
 KEPT_PROGRAMS = 4  # adapters whose weights are kept merged; the one used longest ago is merged again
+KEPT_CUTS = 2  # whose trunk and branch are kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,8 +90,8 @@ class Branches:
     """`Branches().scores(kept)`. One thread owns it, and may be any thread except the engine's."""
 
     def __init__(self) -> None:
-        self._trunks: dict[SplitBackbone, Program | None] = {}
-        self._branches: dict[SplitBackbone, Compiled] = {}
+        self._trunks: OrderedDict[SplitBackbone, Program | None] = OrderedDict()
+        self._branches: OrderedDict[SplitBackbone, Compiled] = OrderedDict()
         self._programs: OrderedDict[tuple[SplitBackbone, str], Program] = OrderedDict()
 
     @property
@@ -122,22 +126,24 @@ class Branches:
         turns = ORIENTATIONS[kept[0].adapter.manifest.preprocessing.orientations]
         turned = torch.cat([orient(images, turn) for turn in turns]) if len(turns) > 1 else images
         split = kept[0].split
-        if split not in self._trunks:
-            self._trunks[split] = split.trunk_again()
-        trunk, turned = self._trunks[split], turned.to(split.device)
+        trunk, turned = _latest(self._trunks, split, KEPT_CUTS, split.trunk_again), turned.to(split.device)
         return turned if trunk is None else trunk(turned)
 
     def _program(self, split: SplitBackbone, adapter: Adapter) -> Program:
-        key = split, adapter.digest
-        program = self._programs.get(key)
-        if program is None:
-            if split not in self._branches:
-                self._branches[split] = split.branch_again()
-            program = self._programs[key] = self._branches[split].bind(split.weights_of(adapter))
-            if len(self._programs) > KEPT_PROGRAMS:
-                self._programs.popitem(last=False)
-        self._programs.move_to_end(key)
-        return program
+        def bound() -> Program:
+            return _latest(self._branches, split, KEPT_CUTS, split.branch_again).bind(split.weights_of(adapter))
+
+        return _latest(self._programs, (split, adapter.digest), KEPT_PROGRAMS, bound)
+
+
+def _latest(kept: OrderedDict[K, V], key: K, most: int, make: Callable[[], V]) -> V:
+    """What is kept for the key, or is made now; only those used last stay."""
+    if key not in kept:
+        kept[key] = make()
+        while len(kept) > most:
+            kept.popitem(last=False)
+    kept.move_to_end(key)
+    return kept[key]
 
 
 def kept_of(
