@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 NAMES = ("cells", "tiles")
 STABLE, OTHER, SMALLER = 1, 2, 3  # the versions
+CLOSE = 2e-5  # of scores: a batch of another size is summed in another order
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +148,9 @@ def test_the_evidence_has_the_answers_that_the_shadow_gives_when_it_is_asked_dir
         for reference in ("cells:prod", f"cells@{OTHER}")
     ]
     ((stable, shadow),) = told.compared(rollout, 1)
-    for found, expected in zip((stable, shadow), scores, strict=True):  # a batch of another size is summed differently
-        assert dict(zip(found.labels, found.scores, strict=True)) == pytest.approx(expected, abs=1e-4)
-    assert max(abs(scores[0][label] - scores[1][label]) for label in scores[0]) > 1e-3
+    for found, expected in zip((stable, shadow), scores, strict=True):
+        assert dict(zip(found.labels, found.scores, strict=True)) == pytest.approx(expected, abs=CLOSE)
+    assert max(abs(scores[0][label] - scores[1][label]) for label in scores[0]) > 10 * CLOSE
 
 
 def test_two_rollouts_at_once_and_an_adapter_without_one_in_one_request(
