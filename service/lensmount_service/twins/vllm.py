@@ -124,8 +124,8 @@ def reference_of(asked: LoadRequest) -> Reference:
     except RequestInvalid as error:
         raise RequestError(
             f"lora_path: found {path[:80]!r}, expected a stored version of {named.name}, because this server reads no "
-            f"file and no address for a client. Fix: upload the file with PUT /adapters/{{name}}, then leave "
-            "lora_path out"
+            f"file and no address for a client. Fix: upload the file as {named.name} with PUT /adapters/{{name}}, then "
+            "leave lora_path out"
         ) from error
     if stored.name != named.name or (named != Reference(named.name) and named != stored):
         raise RequestError(

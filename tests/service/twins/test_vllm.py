@@ -104,7 +104,9 @@ def test_a_file_or_an_address_is_refused_and_the_advice_works(
     error = refused.json()["error"]
     assert (refused.status_code, error["code"], error["type"], error["param"]) == (400, 400, "BadRequestError", None)
     assert error["message"].startswith("bad_request: lora_path: found ")
-    assert error["message"].endswith("Fix: upload the file with PUT /adapters/fresh, then leave lora_path out")
+    assert error["message"].endswith(
+        "Fix: upload the file as fresh with PUT /adapters/{name}, then leave lora_path out"
+    )
     assert api.put("/adapters/fresh", content=make_adapter(7)).is_success
     assert load(api, lora_name="fresh").status_code == 200
 
