@@ -54,7 +54,7 @@ class Limited:
 
     def __init__(self, server: Server, tenant: str | None = None, **quotas: float) -> None:
         number = next(_numbers)
-        self.server, self.name, self.tenant = server, f"reader1{number}", tenant or f"lab-{number}"
+        self.server, self.name, self.tenant = server, f"reader{number}", tenant or f"lab-{number}"
         tokens = TokenStore(server.parts.training.jobs.database)
         scopes = ("predict", "upload", "train")
         limits = Quotas(**quotas)  # type: ignore[arg-type]  # of a table
