@@ -68,7 +68,10 @@ class Keeper(BackgroundThread):
 
     def turn(self) -> None:
         """One look at all rollouts. With none, it asks the database whether there was a write, and no more."""
-        self.running = running = self._found.get_or_load("running", lambda _: tuple(self._aliases.rollouts()))
+        running = self._found.get_or_load("running", lambda _: tuple(self._aliases.rollouts()))
+        if {each.rollout.id for each in self.running} - {each.rollout.id for each in running}:
+            self._forget([each.rollout.id for each in running])
+        self.running = running
         self.metrics.rollouts.set(len(running))
         self._store(running)
         if running:
@@ -128,7 +131,9 @@ class Keeper(BackgroundThread):
         if now - self._tidied_at < TIDY_S:
             return
         self._tidied_at = now
-        ids = {each.rollout.id for each in running}
-        self.evidence.forget(ids)
-        self.shown.forget(ids)
-        self.rows.forget(ids)
+        self.rows.forget([each.rollout.id for each in running])
+
+    def _forget(self, all_but: Sequence[str]) -> None:
+        """Drop from memory what is known of rollouts that have ended."""
+        self.evidence.forget(all_but)
+        self.shown.forget(all_but)

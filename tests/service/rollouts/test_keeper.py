@@ -220,3 +220,17 @@ def test_a_turn_that_fails_for_any_reason_is_tried_again(
         until(lambda: server.prod().rollout is None)
     assert len(failures) >= 2
     assert replace(ROLLOUT, id=server.told[0][0].rollout.id).canary == ROLLOUT.canary
+
+
+def test_what_is_known_of_a_rollout_leaves_the_memory_when_it_ends(server: Server) -> None:
+    by_client = server.start(replace(ROLLOUT, canary=Canary(2, 50, "client")))
+    again: list[bool] = []
+    for _ in range(2):
+        server.evidence.sample(by_client, "canary", 0.25).image("a", "accept", 1.0)
+        again.append(bool(server.evidence.pending(by_client.id).keys))
+        server.keeper.turn()
+    server.registry.end_rollout("cells", "prod", "promoted")
+    server.keeper.turn()
+    server.evidence.sample(by_client, "canary", 0.25).image("a", "accept", 1.0)
+    again.append(bool(server.evidence.pending(by_client.id).keys))
+    assert again == [True, False, True]  # the key is known until the rollout has ended
