@@ -114,6 +114,7 @@ def test_what_is_refused_has_the_code_of_predict(api: httpx.Client, make_png: Ma
 def test_an_invocation_is_not_a_write_in_the_audit_log(parts: Parts, api: httpx.Client, make_png: MakePng) -> None:
     api.post("/invocations?adapter=cells", content=make_png())
     api.post("/hf/cells", content=make_png())
+    parts.app.state.audit.flush()
     actions = {record["action"] for record in api.get("/audit?limit=1000").json()["records"]}
     assert "PUT /adapters/{name}" in actions
     assert not any("invocations" in action or "/hf/" in action for action in actions)
