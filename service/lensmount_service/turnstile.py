@@ -16,9 +16,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SHARE = 0.5  # of the event loop's thread, which may be busy before the next request enters
-LONGEST_PAUSE_S = (
-    0.05  # between two that enter, whatever the first one does and however busy predictions keep the thread
-)
+LONGEST_PAUSE_S = 0.05  # between two that enter, even if the first one is still busy
 LONGEST_WAIT_S = 1.0  # then a request enters, however many of its host wait: a worker must keep its lease
 QUIET_S = 0.2  # without a prediction: then nothing waits
 MAX_REFUSED = 1024  # connections remembered whose last prediction was refused

@@ -1,7 +1,7 @@
 """Labels that people gave, turned into evidence: in the background, both versions compute the image of each label.
 
 Feedback neither waits for this nor fails because of it. While images wait for the engine, a label waits too; if too
-many wait, further ones are dropped and counted. The images have a batch of their own, so that no answer changes.
+many wait, further ones are dropped and counted. The images share no batch with those of requests, so no answer changes.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Pairs(BackgroundThread):
         return Pair(image.digest, image.side, share, len(labels[0]), *graded)
 
     def _scores(self, data: bytes, adapters: Sequence[Adapter]) -> list[list[float]]:
-        """Both in one batch, which has no other images."""
+        """Both in one batch, apart from the images of requests; test images of an upload may share it."""
         prepared = prepare(data, {adapter.manifest.preprocessing for adapter in adapters}, self._limits)
         for adapter in adapters:
             if not self._engine.runner.ready(adapter):
