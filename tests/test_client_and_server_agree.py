@@ -67,6 +67,7 @@ PARENTS = {
     service.NotFound: "NotFound",
     service.VersionDeleted: "Gone",
     service.DatasetInUse: "Conflict",
+    service.NotADraft: "Conflict",
     service.NameTaken: "Conflict",
     service.UploadOffsetMismatch: "Conflict",
     service.JobConflict: "Conflict",

@@ -63,6 +63,7 @@ MAY_IMPORT = {
         "changes": "adapter backbone",
         "adapter": "delta backbone inputs",
         "delta": "backbone",
+        "draft": "adapter backbone inputs",
         "quality": "data groups metrics backbone inputs",
         "masks": "data zips inputs",
         "data": "groups zips inputs",

@@ -151,7 +151,7 @@ class IntegrityError(LensmountError):
 
 class DatasetError(LensmountError):
     default_code = "dataset_invalid"
-    finer_codes: ClassVar[tuple[str, ...]] = ("dataset_too_small", "dataset_unreadable")
+    finer_codes: ClassVar[tuple[str, ...]] = ("dataset_too_small", "dataset_unreadable", "draft_needs_images")
 
 
 class DatasetTooLarge(DatasetError):

@@ -24,8 +24,8 @@
         │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, RolloutNotFound,
         │     TokenNotFound, VersionNotFound
         ├── Conflict                409
-        │     BackboneMismatch, CancelRequested, DatasetInUse, GateStale, JobFinished, JobNotFinished, LeaseLost,
-        │     PublicNameTaken, UploadOffsetMismatch
+        │     BackboneMismatch, CancelRequested, DatasetInUse, DraftWouldReplace, GateStale, JobFinished,
+        │     JobNotFinished, LeaseLost, PublicNameTaken, UploadOffsetMismatch
         ├── Gone                    410
         │     AuditGone, DatasetGone, VersionDeleted
         ├── TooLarge                413, 414, 431
@@ -49,8 +49,8 @@
         │   │   └── AdapterMalformed
         │   │         AdapterEmpty, EmptyTensor
         │   ├── DatasetRejected     the dataset
-        │   │     DatasetInvalid, DatasetTooSmall, DatasetUnreadable, ZipBadPath, ZipDuplicateName, ZipEncrypted,
-        │   │     ZipMalformed, ZipMethodNotSupported, ZipOverlap, ZipSizeMismatch, ZipSymlink
+        │   │     DatasetInvalid, DatasetTooSmall, DatasetUnreadable, DraftNeedsImages, ZipBadPath, ZipDuplicateName,
+        │   │     ZipEncrypted, ZipMalformed, ZipMethodNotSupported, ZipOverlap, ZipSizeMismatch, ZipSymlink
         │   └── ImageRejected       the image or volume
         │       │ UnsupportedColorMode
         │       ├── ImageEmpty
@@ -236,6 +236,8 @@ class BackboneMismatch(Conflict, code="backbone_mismatch"): """The adapter was m
 class CancelRequested(Conflict, code="job_cancelled"): """A worker tried to publish for a job with a cancel request."""
 class DatasetInUse(Conflict, code="dataset_in_use"):
     """A job that has not ended needs the dataset. Cancel the job, or delete later."""
+class DraftWouldReplace(Conflict, code="draft_would_replace"):
+    """The latest version of the adapter was trained. Only a job replaces it."""
 class GateStale(Conflict, code="gate_stale"): """Another version was published while a worker evaluated its own."""
 class JobFinished(Conflict, code="job_finished"): """The job has ended already; there is nothing to cancel."""
 class JobNotFinished(Conflict, code="job_not_finished"): """Only a failed or cancelled job can be retried."""
@@ -325,6 +327,8 @@ class DatasetInvalid(DatasetRejected, code="dataset_invalid"):
 class DatasetTooSmall(DatasetRejected, code="dataset_too_small"):
     """There are too few classes, or too few images of a class."""
 class DatasetUnreadable(DatasetRejected, code="dataset_unreadable"): """Too many of its images cannot be decoded."""
+class DraftNeedsImages(DatasetRejected, code="draft_needs_images"):
+    """A class has fewer images than a first draft needs."""
 class ZipBadPath(DatasetRejected, code="zip_bad_path"):
     """A name points outside the archive, or is not valid on every file system."""
 class ZipDuplicateName(DatasetRejected, code="zip_duplicate_name"): """Two entries have the same name, ignoring case."""

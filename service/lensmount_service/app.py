@@ -58,6 +58,7 @@ from lensmount_service.routes.decoding import input_limits
 from lensmount_service.routes.docs import DESCRIPTION as DESCRIPTION_PATH
 from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
+from lensmount_service.routes.drafts.draft import draft_router
 from lensmount_service.routes.explain import explain_router
 from lensmount_service.routes.labelling import feedback, labels, labelstudio, reviews
 from lensmount_service.routes.labelling.next_images import next_router
@@ -165,6 +166,7 @@ def create_app(
         predict_router(context),
         explain_router(context),
         next_router(context),
+        draft_router(context),
         *(room.router for room in _ROOMS),
         docs_router(),
         page_router(),

@@ -11,6 +11,7 @@ ServiceError
 ├── NotFound
 ├── VersionDeleted
 ├── DatasetInUse                a job still needs it
+├── NotADraft                   a trained adapter, which a draft does not replace
 ├── NameTaken                   another tenant shares something under it
 ├── UploadOffsetMismatch        resume from `received`
 ├── JobConflict
@@ -140,6 +141,10 @@ class LeaseLost(JobConflict):
 
 class DatasetInUse(ServiceError):
     default_code = "dataset_in_use"
+
+
+class NotADraft(ServiceError):
+    default_code = "draft_would_replace"
 
 
 class NameTaken(ServiceError):

@@ -12,6 +12,7 @@ from lensmount_adapters.adapter.manifest import (
     BatchNormLayer,
     CosineHead,
     DropoutLayer,
+    FeaturesHead,
     HeadSpec,
     LeakyReluLayer,
     LinearHead,
@@ -108,11 +109,14 @@ def head_tensors(head: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def probabilities(spec: HeadSpec, logits: Tensor) -> Tensor:
+def probabilities(spec: HeadSpec | FeaturesHead, logits: Tensor) -> Tensor:
     """Scores in [0, 1] from logits [N, classes, ...]: softmax over classes, or one sigmoid per class.
 
-    A score is NaN where its logit is infinite, so that an overflow is never a confident answer.
+    A score is NaN where its logit is infinite, so that an overflow is never a confident answer. Features stay as they
+    are.
     """
+    if isinstance(spec, FeaturesHead):
+        return logits.float()
     scaled = logits.float() / spec.temperature
     scores = scaled.softmax(dim=1) if spec.activation == "softmax" else scaled.sigmoid()
     return scores + 0 * scaled

@@ -101,6 +101,13 @@ class SegmentationHead(_Head):
 
 HeadSpec = Annotated[LinearHead | MlpHead | CosineHead | SegmentationHead, Field(discriminator="kind")]
 
+
+class FeaturesHead(Strict):
+    """No head: the answer is the backbone's features themselves. No adapter file has it (draft/features.py)."""
+
+    kind: Literal["features"] = "features"
+
+
 MAX_MASKS = 32  # labels of a segmentation: each is a map of scores as large as the image
 
 

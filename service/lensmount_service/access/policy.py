@@ -73,6 +73,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("PUT", "/datasets/{name}/uploads/{digest}"): "train",
     ("POST", "/datasets/{name}/review"): "train",
     ("GET", "/datasets/{name}/review"): "train",
+    ("POST", "/datasets/{name}/draft"): "train",
     ("PATCH", "/datasets/{name}/items"): "train",
     ("GET", "/datasets/{name}/items/image"): "train",
     ("GET", "/datasets/{name}/unlabelled"): "train",

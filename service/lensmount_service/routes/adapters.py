@@ -13,6 +13,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.rebind import note_of
+from lensmount_adapters.draft.draft import is_draft
 from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import iso
@@ -316,6 +317,7 @@ def _info(context: TenantContext, entry: Entry) -> AdapterInfo:
         protected_aliases=list(entry.protected),
         alias_trust={alias: AliasTrust(**asdict(found)) for alias, found in entry.thresholds.items()},
         rollouts={alias: RolloutInfo.of(found, iso(found.started_at)) for alias, found in entry.rollouts.items()},
+        draft=is_draft(latest.manifest),
         trust=Promises.of(latest.manifest),
         versions=[version.version for version in entry.versions],
         status=context.catalog.status(latest),

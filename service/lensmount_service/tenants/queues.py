@@ -55,6 +55,11 @@ class CallerQueues:
     def compute_maps(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
         return self.engine.submit_for_maps(adapter, image, deadline, self.caller, self.identity.tenant)
 
+    def compute_apart(self, adapter: Adapter, image: Tensor, deadline: float = math.inf) -> Future[Answer]:
+        """An image of an adapter that is not published: it shares no batch with requests and counts in no metric."""
+        work = [(adapter, image)]
+        return self.engine.submit_many(work, deadline, self.caller, tenant=self.identity.tenant, trial=True)[0]
+
     def check_room(self, adapters: Sequence[Adapter]) -> None:
         self.engine.check_room(adapters, self.caller, self.decoders.waiting)
 

@@ -42,6 +42,7 @@ STATUS: dict[type[Exception], int] = {
     service.NotAcceptable: 406,
     service.VersionDeleted: 410,
     service.DatasetInUse: 409,
+    service.NotADraft: 409,
     service.NameTaken: 409,
     service.UploadOffsetMismatch: 409,
     service.JobConflict: 409,

@@ -204,6 +204,7 @@ class AdapterInfo(AdapterRef):
     )
     rollouts: dict[str, RolloutInfo] = Field(default_factory=dict, description="Of the aliases with a rollout")
     versions: list[int]
+    draft: bool = Field(False, description="Whether the latest version is a first draft, which no job has trained")
     trust: Promises | None = Field(description="What the latest version promises; null if it promises nothing")
     status: str = Field(
         description="ready; backbone_mismatch if the server runs another backbone; quarantined if it failed "
