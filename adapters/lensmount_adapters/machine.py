@@ -1,14 +1,19 @@
-"""What the processor or GPU can compute, its name in stored measurements, and ways to return memory to the system."""
+"""What the processor or GPU can compute, its name in stored measurements, and what the system does for a process."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Mapping
 
 import torch
+
+LOWEST = 19  # niceness: the time that nobody else asks for
+LOW = 10  # a tenth of a core that others want: for programs that are compiled while requests are answered
 
 _WITHOUT_BFLOAT16 = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"))
 
@@ -56,6 +61,13 @@ def release_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def lower_priority(niceness: int = LOWEST) -> None:
+    """Let other threads of the machine go before this thread and those that it starts."""
+    if sys.platform == "linux":  # where a priority belongs to a thread and not to its process
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 def _cpu_capabilities() -> Mapping[str, object]:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 from types import TracebackType
 from typing import Self
-
-LOWEST = 19  # niceness: the time that nobody else asks for
 
 
 class BackgroundThread:
@@ -35,10 +30,3 @@ class BackgroundThread:
 
     def _run(self) -> None:
         raise NotImplementedError
-
-
-def lower_priority(niceness: int = LOWEST) -> None:
-    """Let other threads of the machine go before this thread and those that it starts."""
-    if sys.platform == "linux":  # where a priority belongs to a thread and not to its process
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)

@@ -27,7 +27,7 @@ from torch import Tensor, fx
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
-from lensmount_adapters.machine import masks_bfloat16
+from lensmount_adapters.machine import LOW, lower_priority, masks_bfloat16
 from lensmount_adapters.programs.executor import Program
 from lensmount_adapters.programs.tracing import converting
 
@@ -318,6 +318,7 @@ class OpenVinoProgram:
                 threading.Thread(target=self._make_exact, args=(shapes,), name="lensmount-exact").start()
 
     def _make_exact(self, shapes: Shapes) -> None:
+        lower_priority(LOW)
         try:
             self.exact[shapes] = self.executor.request(self.model, shapes, samples=True)
         except RuntimeError:  # the request for any batch stays in use

@@ -65,6 +65,18 @@ class HotCache(Generic[T]):
             if len(self._uses) > 4 * (1024 + len(self._held)):
                 self._forget()
 
+    def expect(self, key: Hashable, like: Hashable, share: float) -> None:
+        """Count this share of the uses of `like` for the key too, because as many images are expected for it."""
+        with self._lock:
+            use = self._uses.setdefault(key, _Use(at=self._images))
+            use.score = max(self._score(use), share * self._score_of(like))
+            use.at = self._images
+
+    def retire(self, key: Hashable) -> None:
+        """Forget the uses of a key for which no more images are expected, so that it gives way before others."""
+        with self._lock:
+            self._uses.pop(key, None)
+
     def should_admit(self, key: Hashable, nbytes: int) -> bool:
         """Whether to make an entry for the key now: it is used enough, and there is room or less used entries."""
         with self._lock:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
-from lensmount_adapters.machine import release_memory
+from lensmount_adapters.machine import LOW, lower_priority, release_memory
 from lensmount_adapters.programs.executor import Program
 from lensmount_adapters.runners.hot_cache import HotCache
 
@@ -26,7 +27,9 @@ class HotPrograms:
         self._making: set[Hashable] = set()
         self._lock = threading.Lock()  # of `_making`; the engine's thread takes it too
         self._derived: list[Callable[[Hashable], tuple[Hashable, ...]]] = []
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="lensmount-prepare")
+        self._background = ThreadPoolExecutor(
+            1, thread_name_prefix="lensmount-prepare", initializer=partial(lower_priority, LOW)
+        )
 
     def derive(self, keys_of: Callable[[Hashable], tuple[Hashable, ...]]) -> None:
         """Programs with the keys `keys_of(key)` are given up together with the program `key`. Called at start."""
@@ -40,6 +43,8 @@ class HotPrograms:
             self._making.add(key)
 
         def work() -> None:
+            if key not in self._making:  # given up while it waited
+                return
             try:
                 program = compile_it()
                 with self._lock:
@@ -58,6 +63,13 @@ class HotPrograms:
                 self._making.discard(each)
                 self.cache.drop(each)
 
+    def retire(self, key: Hashable) -> None:
+        """Nobody is expected to need the program: it is not compiled any more, and others may take its memory."""
+        with self._lock:
+            for each in self._keys(key):
+                self._making.discard(each)
+                self.cache.retire(each)
+
     def is_hot(self, key: Hashable) -> bool:
         """Whether the program, or one derived from it, is in memory."""
         return any(each in self.cache for each in self._keys(key))
@@ -75,6 +87,11 @@ class HotPrograms:
         with suppress(RuntimeError):  # closed: nothing needs the result any more
             self._background.submit(logged)
 
+    def when_done(self, done: Future[None]) -> None:
+        """Set the future once the background thread has done everything that was asked for before this call."""
+        with suppress(RuntimeError):  # closed
+            self._background.submit(_end, done)
+
     def settle(self) -> None:
         """Wait until the background thread has done everything that was asked for before this call."""
         self._background.submit(lambda: None).result()
@@ -85,3 +102,8 @@ class HotPrograms:
 
     def _keys(self, key: Hashable) -> tuple[Hashable, ...]:
         return (key, *(each for keys_of in self._derived for each in keys_of(key)))
+
+
+def _end(future: Future[None]) -> None:
+    if future.set_running_or_notify_cancel():
+        future.set_result(None)

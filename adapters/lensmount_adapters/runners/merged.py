@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import torch
 
@@ -35,8 +36,14 @@ class MergedRunner:
     def check(self, adapter: Adapter) -> None:
         """Every adapter is served: this runner has no activations, so it finds no image unfamiliar."""
 
-    def prefetch(self, adapter: Adapter) -> None:
+    def prefetch(self, adapter: Adapter, like: str | None = None, share: float = 1.0) -> Future[None]:
         """Does nothing, like `prepare`."""
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
+
+    def retire(self, digest: str) -> None:
+        """Does nothing: nothing is kept per adapter."""
 
     def forget(self, digest: str) -> None:
         """Does nothing: nothing is kept per adapter."""

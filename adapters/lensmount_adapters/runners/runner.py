@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -76,8 +77,16 @@ class Runner(Protocol):
         """
         ...
 
-    def prefetch(self, adapter: Adapter) -> None:
-        """Prepare in the background, and merge the adapter's weights too if there is room for them."""
+    def prefetch(self, adapter: Adapter, like: str | None = None, share: float = 1.0) -> Future[None]:
+        """Prepare in the background, and merge the adapter's weights too if there is room for them.
+
+        `share` of the images of the adapter with the digest `like` are expected, so it may have the memory of adapters
+        that are used less. The future is done once everything is made; it may never be if the runner closes.
+        """
+        ...
+
+    def retire(self, digest: str) -> None:
+        """No more images are expected: nothing more is made for the adapter, and its memory goes to others first."""
         ...
 
     def forget(self, digest: str) -> None:

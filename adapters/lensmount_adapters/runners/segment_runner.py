@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -119,13 +120,27 @@ class SegmentRunner:
         """Make the programs of the adapter's cut."""
         self._ready_for(adapter)
 
-    def prefetch(self, adapter: Adapter) -> None:
+    def prefetch(self, adapter: Adapter, like: str | None = None, share: float = 1.0) -> Future[None]:
+        done: Future[None] = Future()
+        cache = self.programs.cache
+        if like is not None:
+            cache.expect(adapter.digest, like, share)
+
         def work() -> None:
-            ready = self._ready_for(adapter)
-            if ready is not None and self.programs.cache.has_room(ready.split.hot_nbytes):
-                self._make_hot(adapter, ready.split)
+            try:
+                ready = self._ready_for(adapter)
+                if ready is not None:
+                    nbytes = ready.split.hot_nbytes
+                    if cache.has_room(nbytes) or cache.should_admit(adapter.digest, nbytes):
+                        self._make_hot(adapter, ready.split)
+            finally:
+                self.programs.when_done(done)  # after the program, because there is one thread for both
 
         self.programs.later(work)
+        return done
+
+    def retire(self, digest: str) -> None:
+        self.programs.retire(digest)
 
     def forget(self, digest: str) -> None:
         self.programs.give_up(digest)

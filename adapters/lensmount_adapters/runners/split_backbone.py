@@ -191,6 +191,8 @@ class SplitBackbone:
         inputs, idle = (self.example, built.mask([0] * len(self.example))), built.pack([])
         compiled = self._executor.compile(built.module, inputs, idle, f"{self.key}-{name}")
         program = MixedProgram(built, compiled, self.example.shape)
+        two = self.example[:1].expand(2, *self.example.shape[1:]).contiguous()
+        program.run(two, [0, 0], idle)  # so that nothing is compiled in the engine's thread, even if the cost is known
         line = self._line(f"mixed {name}", lambda x: program.run(x, [0] * len(x), idle))
         with self._lock:
             self._mixed = program

@@ -29,9 +29,9 @@ import torch
 from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.machine import lower_priority
 from lensmount_adapters.runners.kept_trunk import Branches, Kept
 from lensmount_adapters.runners.runner import BatchScores
-from lensmount_service.background_thread import lower_priority
 
 log = structlog.get_logger(__name__)
 

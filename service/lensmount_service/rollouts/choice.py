@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from lensmount_service.rollout_spec import Rollout, Side, share
-from lensmount_service.rollouts.ready import Ready, Resolve
+from lensmount_service.rollouts.ready import InsteadOf, Ready, Resolve
 
 
 class Keys(NamedTuple):
@@ -56,8 +56,11 @@ class Choice:
         self.ready = ready
         self._witness = witness
 
-    def choose(self, rollout: Rollout, keys: Keys, resolve: Resolve) -> int:
-        """`resolve` gives the canary's adapter. It is called in the background if this server has not prepared it."""
+    def choose(self, rollout: Rollout, keys: Keys, resolve: Resolve, stable: str | None = None) -> int:
+        """`resolve` gives the canary's adapter. It is called in the background if this server has not prepared it.
+
+        `stable` is the digest of the stable version, whose images the canary will get a part of.
+        """
         canary = rollout.canary
         if canary is None:
             return rollout.stable
@@ -72,7 +75,8 @@ class Choice:
         code = self.ready.trouble(rollout.id, canary.version)
         if code is not None:
             self._witness.refused(rollout, "canary", code)
-        self.ready.begin(rollout.id, canary.version, resolve)
+        part = None if stable is None else InsteadOf(stable, canary.percent / 100)
+        self.ready.begin(rollout.id, canary.version, resolve, part)
         return rollout.stable
 
     def failed(self, rollout: Rollout, version: int, code: str) -> None:

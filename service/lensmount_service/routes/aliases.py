@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from functools import partial
 
 from fastapi import APIRouter, Response
 
 from lensmount_service.jobs.records import iso
 from lensmount_service.rollout_spec import Rollout, RolloutInfo
+from lensmount_service.rollouts.ready import InsteadOf, until_made
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.route import Route
 from lensmount_service.store.references import Reference, require_name
@@ -41,7 +43,7 @@ async def put_alias(
     """
     rollout = target.rollout(context.identity.actor)
     if rollout is not None:
-        await asyncio.to_thread(_prepare, context, name, rollout)
+        await until_made(await asyncio.to_thread(_prepare, context, name, rollout))
     version = await asyncio.to_thread(
         partial(
             context.catalog.set_alias,
@@ -78,6 +80,14 @@ def alias_info(version: Version, alias: str, response: Response) -> AliasInfo:
     )
 
 
-def _prepare(context: TenantContext, name: str, rollout: Rollout) -> None:
+def _prepare(context: TenantContext, name: str, rollout: Rollout) -> list[Future[None]]:
+    """Load every version. The futures are done when the programs of the stable version and the canary are made."""
+    stable = context.catalog.version(Reference(name, rollout.stable)).digest
+    shares = {rollout.stable: 0.0}
+    if rollout.canary is not None:
+        shares[rollout.canary.version] = rollout.canary.percent / 100
+    made = {}
     for number in sorted(rollout.versions):
-        context.choice.ready.prepare(partial(context.catalog.resolve, Reference(name, number)))
+        resolve = partial(context.catalog.resolve, Reference(name, number))
+        made[number] = context.choice.ready.prepare(resolve, InsteadOf(stable, shares.get(number, 0.0)))
+    return [made[number] for number in shares]

@@ -6,17 +6,22 @@ PUT /adapters/{name}/aliases/{alias} starts and changes a rollout.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Response
 
-from lensmount_service.errors import NotFound
+from lensmount_adapters.errors import LensmountError
+from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.rollout_spec import Rollout
+from lensmount_service.rollouts.ready import InsteadOf, until_made
 from lensmount_service.rollouts.report import report
 from lensmount_service.rollouts.schemas import RolloutList, RolloutReport
 from lensmount_service.routes.aliases import alias_info
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.route import Route
 from lensmount_service.store.aliases import End
+from lensmount_service.store.catalog import Snapshot
 from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.web.openapi import PROBLEMS
@@ -59,10 +64,36 @@ async def roll_back(context: Context, name: str, alias: str, response: Response,
 async def _end(
     context: TenantContext, name: str, alias: str, how: End, response: Response, expected: Precondition
 ) -> AliasInfo:
-    version = await asyncio.to_thread(
-        context.catalog.end_rollout, name, require_name(alias, "alias"), how, expected=expected
-    )
+    sides = await asyncio.to_thread(_sides, context, name, require_name(alias, "alias"))
+    if sides is not None and how == "promoted":  # all requests will be the candidate's, so its program is made first
+        await until_made([sides.prepare(context)])
+    version = await asyncio.to_thread(context.catalog.end_rollout, name, alias, how, expected=expected)
+    if sides is not None:
+        context.choice.ready.retire(sides.stable if how == "promoted" else sides.candidate.version.digest)
     return alias_info(version, alias, response)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """The digest of the stable version of a rollout, and its candidate."""
+
+    stable: str
+    candidate: Snapshot
+
+    def prepare(self, context: TenantContext) -> Future[None]:
+        return context.choice.ready.prepare(lambda: self.candidate, InsteadOf(self.stable, 1.0))
+
+
+def _sides(context: TenantContext, name: str, alias: str) -> _Sides | None:
+    """None if there is no rollout, or a version cannot be loaded, which keeps no rollout from its end."""
+    rollout = context.catalog.rollouts(name).get(alias)
+    if rollout is None:
+        return None
+    try:
+        candidate = context.catalog.resolve(Reference(name, rollout.candidate))
+        return _Sides(context.catalog.version(Reference(name, rollout.stable)).digest, candidate)
+    except (ServiceError, LensmountError):
+        return None
 
 
 def _reports(context: TenantContext, name: str) -> list[RolloutReport]:

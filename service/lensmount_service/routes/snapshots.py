@@ -41,7 +41,7 @@ async def _chosen(context: TenantContext, stable: Snapshot, rollout: Rollout, ke
     catalog, number = context.catalog, rollout.candidate
     stable = replace(stable, shadowed=rollout.samples(keys.request))
     canary = Reference(stable.version.name, number)
-    chosen = context.choice.choose(rollout, keys, partial(catalog.resolve, canary))
+    chosen = context.choice.choose(rollout, keys, partial(catalog.resolve, canary), stable.version.digest)
     place = place_of(rollout, keys, chosen)
     if chosen != number:
         return replace(stable, place=place)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from lensmount_service.background_thread import lower_priority
+from lensmount_adapters.machine import lower_priority
 from lensmount_service.errors import QueueFull
 
 T = TypeVar("T")

@@ -141,3 +141,28 @@ def test_many_threads_at_once_keep_the_count_right(threads: int) -> None:
         worker.join()
 
     assert cache.nbytes == 10 * len(cache)
+
+
+def test_an_entry_for_which_images_are_expected_takes_the_place_of_one_that_is_used_less() -> None:
+    cache: HotCache[str] = HotCache(max_bytes=20)
+    for key, images in (("busy", 1000), ("idle", 20)):
+        use(cache, key, images)
+        assert cache.put(key, key, 10) or key in cache
+    assert not cache.should_admit("new", 10)
+    cache.expect("new", like="busy", share=0.01)  # 10 images: less than twice those of the idle one
+    assert not cache.should_admit("new", 10)
+    cache.expect("new", like="busy", share=0.1)
+    assert cache.should_admit("new", 10)
+    assert cache.put("new", "new", 10)
+    assert "idle" not in cache
+
+
+def test_an_entry_for_which_no_images_are_expected_gives_way_first() -> None:
+    cache: HotCache[str] = HotCache(max_bytes=20)
+    for key, images in (("lost", 1000), ("idle", 20), ("lost", 1), ("idle", 1)):
+        use(cache, key, images)
+    cache.retire("lost")
+    assert "lost" in cache  # until somebody needs its room
+    use(cache, "new", images=2)
+    assert ("lost" in cache, "idle" in cache, "new" in cache) == (False, True, True)
+    cache.retire("never seen")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 from torch import Tensor
 
+from lensmount_adapters.machine import LOW
 from lensmount_adapters.runners.hot_programs import HotPrograms
 
 PATIENCE_S = 60.0  # the longest wait for the background thread, in a test that fails
@@ -67,6 +70,43 @@ def test_a_program_that_is_given_up_while_it_is_compiled_is_not_kept(programs: H
 
     assert programs.cache.get("a") is None
     assert programs.cache.nbytes == 0
+
+
+def test_a_program_that_nobody_will_need_is_not_compiled_after_all(programs: HotPrograms) -> None:
+    may_end, compiled = threading.Event(), []
+
+    def slow() -> Program:
+        assert may_end.wait(PATIENCE_S)
+        return Program()
+
+    def compile_it() -> Program:
+        compiled.append("b")
+        return Program()
+
+    programs.make("a", slow)
+    programs.make("b", compile_it)  # waits
+    programs.retire("b")
+    may_end.set()
+    programs.settle()
+
+    assert compiled == []
+    assert programs.cache.get("a") is not None
+    programs.retire("a")
+    assert programs.cache.get("a") is not None  # until others need its memory
+
+
+def test_programs_are_made_behind_the_threads_that_answer(programs: HotPrograms) -> None:
+    niceness: list[int] = []
+
+    def compile_it() -> Program:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return Program()
+
+    programs.make("a", compile_it)
+    programs.settle()
+
+    if sys.platform == "linux":
+        assert niceness == [max(LOW, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))]
 
 
 def test_derived_programs_are_given_up_with_the_one_they_come_from(programs: HotPrograms) -> None:

@@ -88,6 +88,19 @@ def test_hot_merged_and_mixed_agree_with_plain_torch(
     check(asked, outcome.scores, name.split()[1])
 
 
+def test_an_adapter_that_follows_another_has_its_program_before_its_first_image(
+    exact: SegmentRunner, adapters: list[Adapter], questions: Ask
+) -> None:
+    stable, candidate = adapters[0], adapters[1]
+    exact.scores(questions([stable], 4))
+    exact.settle()
+    made = exact.prefetch(candidate, stable.digest, 0.5)
+    made.result(60)
+    assert exact.tier(candidate.digest) == "hot"
+    exact.retire(candidate.digest)
+    assert exact.tier(candidate.digest) == "hot"  # until others need the memory
+
+
 def test_the_same_image_for_many_adapters_goes_through_the_trunk_once(
     exact: SegmentRunner,
     adapters: list[Adapter],

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,7 +11,7 @@ import pytest
 
 from lensmount_adapters.runners.runner import Runner
 from lensmount_service.errors import Unusable
-from lensmount_service.rollouts.ready import MOST, RETRY_S, Ready
+from lensmount_service.rollouts.ready import MOST, PATIENCE_S, RETRY_S, InsteadOf, Ready, until_made
 from lensmount_service.store.catalog import Snapshot
 
 if TYPE_CHECKING:
@@ -23,9 +25,18 @@ class Slow:
         self.gate = threading.Event()
         self.made: list[str] = []
         self.merged: list[str] = []
+        self.expected: list[tuple[str | None, float]] = []
+        self.retired: list[str] = []
+        self.program: Future[None] = Future()  # done when what is prefetched is made
+        self.program.set_result(None)
 
-    def prefetch(self, adapter: Any) -> None:
+    def prefetch(self, adapter: Any, like: str | None = None, share: float = 1.0) -> Future[None]:
         self.merged.append(adapter)
+        self.expected.append((like, share))
+        return self.program
+
+    def retire(self, digest: str) -> None:
+        self.retired.append(digest)
 
     def ready(self, adapter: Any) -> bool:
         return adapter in self.made
@@ -129,3 +140,43 @@ def test_preparing_tells_what_is_wrong_with_the_candidate(ready: Ready, runner: 
     ready.prepare(of("a"))
     ready.prepare(of("a"))
     assert (runner.made, set(runner.merged)) == (["a"], {"a"})
+
+
+def test_a_candidate_gets_no_request_before_its_program_is_made(ready: Ready, runner: Slow, until: Until) -> None:
+    runner.gate.set()
+    runner.program = Future()
+    ready.begin("r1", 8, of("a"), InsteadOf("sha256:stable", 0.1))
+    until(lambda: runner.merged == ["a"])
+    assert not ready.has("r1", 8)
+    runner.program.set_result(None)
+    until(lambda: ready.has("r1", 8))
+    assert runner.expected == [("sha256:stable", 0.1)]
+
+
+def test_a_server_that_stops_does_not_wait_for_programs(ready: Ready, runner: Slow, until: Until) -> None:
+    runner.gate.set()
+    runner.program = Future()  # never done
+    ready.begin("r1", 8, of("a"))
+    until(lambda: runner.merged == ["a"])
+    ready.close()  # would otherwise wait for `PATIENCE_S`, and does not return before the thread has ended
+    assert PATIENCE_S > 1
+
+
+def test_whoever_waits_for_programs_goes_on_once_all_are_made() -> None:
+    programs: list[Future[None]] = [Future(), Future()]
+
+    async def made() -> bool:
+        waiting = asyncio.ensure_future(until_made(programs))
+        programs[0].set_result(None)
+        await asyncio.sleep(0)
+        before = waiting.done()
+        programs[1].set_result(None)
+        await waiting
+        return before
+
+    assert not asyncio.run(made())
+
+
+def test_a_version_that_lost_is_retired(ready: Ready, runner: Slow) -> None:
+    ready.retire("sha256:lost")
+    assert runner.retired == ["sha256:lost"]
