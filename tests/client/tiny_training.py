@@ -11,6 +11,15 @@ from zipfile import ZipFile
 
 from tests.client.wire import digest_of, problem
 
+DRAFT: dict[str, Any] = {
+    "images": 40,
+    "left_out": 2,
+    "most_of_a_class": 200,
+    "classes": {"cat": 20, "dog": 20},
+    "balanced_accuracy": 0.875,
+    "judged_by": "cross-validation",
+    "seconds": 1.25,
+}
 _UNDONE: dict[str, Any] = {"phase": None, "done": 0, "total": 0, "review": None, "error": None}
 REVIEW: dict[str, Any] = {
     "images": 3,
@@ -104,6 +113,8 @@ class TinyTraining:
                 self.reviews = answers if method == "GET" else self.reviews
                 version = int(query.get("version", len(self.stored[name])))
                 return 200, {"name": name, "version": version, **self.reviews[0]}, {}
+            case "POST", [name, "draft"]:
+                return 201, {"name": query["adapter"], "version": 1, "digest": "sha256:" + "d" * 64, "draft": DRAFT}, {}
             case "PATCH", [name, "items"]:
                 self.edits.append((query.get("version"), json.loads(body)))
                 return 201, self.dataset(name, len(self.stored[name])), {}

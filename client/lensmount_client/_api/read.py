@@ -68,6 +68,7 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         owner=fields.string_or_none("owner"),
         signed_by=fields.string_or_none("signed_by"),
         protected_aliases=fields.strings("protected_aliases") if "protected_aliases" in fields.value else (),
+        draft=bool(fields.value.get("draft")),
         rollouts=_rollouts(fields),
     )
 

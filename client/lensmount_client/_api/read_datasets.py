@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lensmount_client._api.read import tenant_of
 from lensmount_client._http.json_fields import JsonFields
-from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning
+from lensmount_client._types.datasets import Dataset, DatasetReport, DatasetWarning, Draft
 
 
 def dataset_of(fields: JsonFields) -> Dataset:
@@ -21,6 +21,22 @@ def dataset_of(fields: JsonFields) -> Dataset:
         raw=fields.value,
         tenant=tenant_of(fields),
         owner=fields.string_or_none("owner"),
+    )
+
+
+def draft_of(fields: JsonFields) -> Draft:
+    """Raises UnexpectedResponse."""
+    facts = fields.child("draft")
+    return Draft(
+        name=fields.string("name"),
+        version=fields.integer("version"),
+        digest=fields.string("digest"),
+        images=facts.integer("images"),
+        left_out=facts.integer("left_out"),
+        classes=facts.counts("classes"),
+        balanced_accuracy=facts.number_or_none("balanced_accuracy"),
+        seconds=facts.number("seconds"),
+        raw=fields.value,
     )
 
 

@@ -167,6 +167,32 @@ def review(
 
 @app.command()
 @with_options
+def draft(
+    name: Name,
+    adapter: Annotated[str, typer.Option("--adapter", metavar="NAME", help="The name of the adapter.")],
+    version: Version = None,
+    *,
+    server: ServerOptions,
+) -> None:
+    """Publish a first draft of an adapter in seconds. A training job replaces it with a better one."""
+    with server.client() as client:
+        made = client.datasets.draft(name, adapter, version)
+    if server.json:
+        print_json(made.raw)
+        return
+    known = made.balanced_accuracy is not None
+    accuracy = f"{made.balanced_accuracy:.2f} (cross-validation)" if known else "unknown: a class has a single group"
+    facts = Facts()
+    facts.add("adapter", f"{made.name}@{made.version}, a first draft")
+    facts.add("images", f"{made.images:,}" + (f" ({made.left_out:,} not used)" if made.left_out else ""))
+    facts.add("classes", *_shortened([f"{label} {count:,}" for label, count in made.classes.items()], 12))
+    facts.add("balanced accuracy", accuracy)
+    facts.add("seconds", f"{made.seconds:.1f}")
+    print_table(facts)
+
+
+@app.command()
+@with_options
 def edit(
     name: Name,
     relabel: Annotated[

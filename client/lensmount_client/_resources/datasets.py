@@ -19,7 +19,7 @@ from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall,
 from lensmount_client._reference import checked_name, plain_name
 from lensmount_client._resources.review_wait import ReviewWait
 from lensmount_client._show.progress import Report, reporting
-from lensmount_client._types.datasets import Dataset
+from lensmount_client._types.datasets import Dataset, Draft
 from lensmount_client._types.results import DownloadedFile
 from lensmount_client._types.reviews import DatasetReview
 
@@ -99,6 +99,14 @@ class Datasets:
                 time.sleep(wait.next_s())
                 answer = self._send(reviews.get_review(name, answer.version, group_regex))
             return found
+
+    def draft(self, name: str, adapter: str, version: int | None = None, if_match: str | None = None) -> Draft:
+        """Publish a first draft as a version of `adapter`, in seconds: a head on the frozen network's features.
+
+        It needs 5 images in each class, and answers until a job's adapter replaces it. `if_match` is an ETag of the
+        adapter. Raises DraftNeedsImages, DraftWouldReplace if a trained version is there, DatasetNotFound, Busy.
+        """
+        return self._send(endpoints.draft(name, adapter, version, if_match))
 
     def edit(
         self, name: str, relabel: Mapping[str, str], exclude: Collection[str] = (), version: int | None = None
@@ -189,6 +197,10 @@ class AsyncDatasets:
                 await asyncio.sleep(wait.next_s())
                 answer = await self._send(reviews.get_review(name, answer.version, group_regex))
             return found
+
+    async def draft(self, name: str, adapter: str, version: int | None = None, if_match: str | None = None) -> Draft:
+        """See `Datasets.draft`."""
+        return await self._send(endpoints.draft(name, adapter, version, if_match))
 
     async def edit(
         self, name: str, relabel: Mapping[str, str], exclude: Collection[str] = (), version: int | None = None

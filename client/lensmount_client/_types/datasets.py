@@ -61,6 +61,21 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class Draft(AdapterId):
+    """A first draft that the server published: a head on the frozen network, until a trained adapter replaces it.
+
+    `balanced_accuracy` is of images that the head was solved without. It is None if a class has a single group.
+    """
+
+    images: int  # that the head was solved on
+    left_out: int  # images of the dataset that were not used: too many, copies, or kept for tests
+    classes: Mapping[str, int]  # the used images by label
+    balanced_accuracy: float | None
+    seconds: float  # on the server
+    raw: Mapping[str, Any] = field(repr=False)  # the JSON object of the HTTP API
+
+
+@dataclass(frozen=True)
 class UnlabelledImage:
     """An image that waits for a label. `digest` names it."""
 

@@ -193,6 +193,7 @@ class AdapterInfo:
     owner: str | None = None  # the name of the token that uploaded it, if that is known
     signed_by: str | None = None  # the trusted key that signed the file
     protected_aliases: tuple[str, ...] = ()  # those that only an administrator of the tenant moves
+    draft: bool = False  # whether the latest version is a first draft, which no job has trained
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)  # the aliases for which another version is tried
 
 

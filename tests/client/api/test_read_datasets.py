@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lensmount_client import DatasetWarning, UnexpectedResponse
-from lensmount_client._api.read_datasets import dataset_of
+from lensmount_client._api.read_datasets import dataset_of, draft_of
 from lensmount_client._http.json_fields import JsonFields
 
 REPORT: dict[str, Any] = {
@@ -68,3 +68,14 @@ def test_the_notes_of_the_report_are_read() -> None:
 def test_a_wrong_field_of_the_report_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UnexpectedResponse, match=message):
         dataset_of(fields(**changes))
+
+
+def test_a_draft_is_an_adapter_version_with_what_it_is_made_of() -> None:
+    facts = {"images": 9, "left_out": 1, "classes": {"a": 4, "b": 5}, "balanced_accuracy": None, "seconds": 0.5}
+    document = {"name": "first", "version": 2, "digest": "sha256:00", "draft": facts}
+
+    draft = draft_of(JsonFields(document, "", None))
+
+    assert (draft.name, draft.version, draft.digest) == ("first", 2, "sha256:00")
+    assert (draft.images, draft.left_out, draft.classes) == (9, 1, {"a": 4, "b": 5})
+    assert (draft.balanced_accuracy, draft.seconds, draft.raw) == (None, 0.5, document)

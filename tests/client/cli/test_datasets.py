@@ -118,6 +118,18 @@ def test_review_lists_what_to_look_at(server: Any, lensmount: Any, folder: Path)
     assert scripted["review"]["labels"][1]["flagged"] is False
 
 
+def test_draft_says_what_it_is_made_of_and_how_good_it_is(lensmount: Any, folder: Path) -> None:
+    lensmount("datasets", "push", str(folder))
+
+    code, out, _ = lensmount("datasets", "draft", "pets", "--adapter", "first")
+
+    assert code == 0
+    for words in ("first@1, a first draft", "40 (2 not used)", "cat 20", "0.88 (cross-validation)", "1.2"):
+        assert words in out
+    made = json.loads(lensmount("datasets", "draft", "pets", "--adapter", "first", "--json")[1])
+    assert (made["name"], made["draft"]["balanced_accuracy"]) == ("first", 0.875)
+
+
 def test_edit_sends_each_change_and_shows_the_new_version(server: Any, lensmount: Any, folder: Path) -> None:
     lensmount("datasets", "push", str(folder))
 
