@@ -34,7 +34,7 @@ from lensmount_service.jobs.worker_verbs import JobQueue
 from lensmount_service.store.keys import name_of
 from lensmount_service.tracing.span import stage
 from lensmount_service.worker.checkpoint_sender import CheckpointSender
-from lensmount_service.worker.gate import NewAdapter, Replaced, Verdict, accuracy_of, decide
+from lensmount_service.worker.gate import NewAdapter, OldAccuracy, Replaced, Resolved, Verdict, accuracy_of, decide
 from lensmount_service.worker.heartbeat import Heartbeat
 from lensmount_service.worker.server_client import ServerClient, ServerRefused
 from lensmount_service.worker.settings import WorkerSettings
@@ -205,14 +205,15 @@ class JobAttempt:
         metrics = result.test or result.validation
         candidate = NewAdapter(result.manifest, part, metrics.balanced_accuracy if metrics else None)
         old = self._replaced()
-        accuracy, self._compared = None, None
+        accuracy: OldAccuracy = None
+        self._compared = None
         if old is not None:
             target = self._folder / "replaced.safetensors"
             self._server.fetch(
                 f"/adapters/{old.name}/file", target, params={"version": str(old.version)}, headers=self._headers
             )
             accuracy = accuracy_of(target.read_bytes(), candidate, data, self._backbone)
-            self._compared = None if accuracy is None else target
+            self._compared = None if accuracy is None or isinstance(accuracy, Resolved) else target
         verdict = decide(candidate, old, accuracy, self._request.margin, self._request.force)
         self.add_log_line("info" if verdict.passed else "warning", f"gate {_passed(verdict)}: {verdict.reason}")
         return verdict

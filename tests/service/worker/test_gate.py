@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pytest
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing
 from lensmount_adapters.backbone.load import load_backbone
+from lensmount_adapters.data.dataset import read_folder
+from lensmount_adapters.draft.choice import Known
+from lensmount_adapters.draft.draft import Basis, make_draft
+from lensmount_adapters.draft.features import rule_of
+from lensmount_adapters.draft.solve import balanced_accuracy, solve
+from lensmount_adapters.training.answer import predict_samples
 from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.training.evaluate import reproduce_split
 from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.train_adapter import train
-from lensmount_service.worker.gate import NewAdapter, Replaced, accuracy_of, decide
+from lensmount_service.worker.gate import NewAdapter, Replaced, Resolved, accuracy_of, decide
 
 if TYPE_CHECKING:
     pass
@@ -81,6 +90,16 @@ def test_a_verdict_is_plain_json(candidate: Callable[[float | None], NewAdapter]
     }
 
 
+@pytest.mark.parametrize(("new", "again", "passes"), [(0.8, 0.8, True), (0.7, 0.8, False), (0.7, None, True)])
+def test_a_draft_counts_as_it_is_without_the_images_of_the_comparison(
+    candidate: Callable[[float | None], NewAdapter], new: float, again: float | None, passes: bool
+) -> None:
+    verdict = decide(candidate(new), OLD, Resolved(again), margin=0.01, force=False)
+    assert verdict.replaced is not None
+    assert (verdict.passed, verdict.replaced.balanced_accuracy) == (passes, again)
+    assert "version 3, a draft that was solved again without these images, has" in verdict.reason
+
+
 # The old adapter on the new one's images
 
 
@@ -136,3 +155,40 @@ def test_an_adapter_of_another_backbone_has_no_accuracy(
     data, result = trained
     candidate = NewAdapter(result.manifest, "test", 0.5)
     assert accuracy_of(make_adapter(3), candidate, data, load_backbone("test_resnet", "random:1")) is None
+
+
+def test_a_draft_gains_nothing_from_images_that_it_has_seen(
+    trained: tuple[Path, TrainingResult], backbone: Backbone, tmp_path: Path
+) -> None:
+    """Labels that say nothing about the images: a head that has seen them gets all right, and guesses the others."""
+    data, _ = trained
+    images = sorted(data.rglob("*.png"))
+    noise = np.random.default_rng(0).permutation([0, 1] * (len(images) // 2))
+    for path, label in zip(images, noise, strict=True):
+        target = tmp_path / "noise" / "ab"[label] / path.relative_to(data).as_posix().replace("/", "-")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    folder = read_folder(tmp_path / "noise")
+    known = [Known(sample.path, sample.label, sample.group, sample.digest) for sample in folder.samples]
+    rule = rule_of(backbone)
+    features = predict_samples(folder, folder.samples, rule, backbone.features).double().numpy()
+    draft = make_draft("noise", folder.classes, known, features, Basis(backbone, None, rule))
+    config = TrainingConfig(
+        tmp_path / "noise", "noise", tmp_path / "new.safetensors", backbone=backbone.name, method="head", epochs=1,
+        size=64, augment="none", precision="fp32",
+    )  # fmt: skip
+    result = train(config, backbone=backbone)
+    assert result.test is not None
+    candidate = NewAdapter(result.manifest, "test", result.test.balanced_accuracy)
+    part = reproduce_split(result.manifest, folder, "test")
+    rows = [folder.samples.index(sample) for sample in part]
+    others = [row for row in range(len(folder)) if row not in rows]
+    labels = np.array([sample.label for sample in folder.samples])
+    seen = solve(features, labels, 2).logits(features[rows])
+    unseen = solve(features[others], labels[others], 2).logits(features[rows])
+
+    found = accuracy_of(draft.data, candidate, tmp_path / "noise", backbone)
+
+    assert balanced_accuracy(labels[rows], seen) == 1.0
+    assert found == Resolved(balanced_accuracy(labels[rows], unseen))
+    assert found != Resolved(1.0)
