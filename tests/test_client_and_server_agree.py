@@ -30,6 +30,7 @@ from lensmount_client._errors import CLASS_OF_CODE, CLASS_OF_STATUS
 from lensmount_client._http import response as _response
 from lensmount_client._resources import job_events as _event_feed
 from lensmount_client._types import jobs as _job_info
+from lensmount_client._types import predictions as _predictions
 from lensmount_client._types import results as _results
 from lensmount_client._types import rollouts as _rollouts
 from lensmount_service import errors as service
@@ -242,8 +243,8 @@ def fields(kind: type[Any]) -> set[str]:
         (_job_info.Gate, gate.Verdict, set(), set()),
         (_results.AdapterId, schemas.AdapterRef, set(), set()),
         (_results.Backbone, schemas.BackboneInfo, set(), set()),
-        (_results.Score, schemas.LabelScore, set(), set()),
-        (_results.Prediction, schemas.Prediction, {"error"}, set()),  # the server has FailedResult
+        (_predictions.Score, schemas.LabelScore, set(), set()),
+        (_predictions.Prediction, schemas.Prediction, {"error"}, set()),  # the server has FailedResult
         (_results.AdapterInfo, schemas.AdapterDetail, set(), {"tier"}),
         (_results.VersionInfo, schemas.VersionDetail, set(), set()),
         (_results.Alias, schemas.AliasInfo, set(), set()),

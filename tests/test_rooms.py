@@ -23,7 +23,7 @@ GROUND = {
         "strict",
         "suggestion",
     },
-    "lensmount_client": {"_advice", "_errors", "_reference", "_version"},
+    "lensmount_client": {"_advice", "_errors", "_problem", "_reference", "_version"},
     "lensmount_service": {
         "background_thread",
         "errors",
@@ -82,12 +82,13 @@ MAY_IMPORT = {
     "lensmount_client": {
         "_cli": "_client _async_client _bench _resources _show _http _files _types",
         "_resources": "_api _show _http _files _types",
-        "_api": "_http _files _show _types",
+        "_api": "_http _files _show _types _html",
         "_bench": "_http",
         "_http": "_types",
-        "_files": "_show _types",
+        "_files": "_types",
         "_show": "_types",
-        "_types": "",
+        "_types": "_html",
+        "_html": "",
     },
     "lensmount_service": {
         "oip": "access engine monitoring rollouts routes store tenants tracing web settings",

@@ -15,8 +15,8 @@ import lensmount_service
 from lensmount_adapters.trust import judge
 from lensmount_client import _reference as _calls
 from lensmount_client._show import promises
-from lensmount_client._show import trust as _words
 from lensmount_client._types import results
+from lensmount_client._types import trust as _words
 from lensmount_service.routes import predict as predict_routes
 from lensmount_service.web import trust_schemas
 
@@ -26,9 +26,9 @@ from lensmount_service.web import trust_schemas
     [
         (results.AliasTrust, trust_schemas.AliasTrust),
         (results.AliasTrust, judge.Overrides),
-        (results.Trust, trust_schemas.TrustInfo),
-        (results.Unfamiliarity, trust_schemas.Unfamiliarity),
-        (results.TrustBasis, trust_schemas.TrustBasis),
+        (_words.Trust, trust_schemas.TrustInfo),
+        (_words.Unfamiliarity, trust_schemas.Unfamiliarity),
+        (_words.TrustBasis, trust_schemas.TrustBasis),
     ],
     ids=lambda value: value.__name__,
 )

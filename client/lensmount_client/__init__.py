@@ -3,8 +3,8 @@
 from lensmount_client import Client
 
 with Client("http://127.0.0.1:8000") as client:
-    print(client.predict("cell.png", adapter="malaria").top.label)
-    job = client.jobs.submit(client.datasets.push("cells/"), adapter="cells").wait(progress=True)
+    print(client.predict("cell.png", adapter="malaria"))
+    print(client.teach("cells/", name="cells", progress=True))
 
 Each name's module is imported when the name is first used: `lensmount train --help` needs none of them.
 """
@@ -100,9 +100,6 @@ if TYPE_CHECKING:
         InvalidReference,
         InvalidRequest,
         InvalidSettings,
-        JobCancelled,
-        JobEnded,
-        JobFailed,
         JobFinished,
         JobNotFinished,
         JobNotFound,
@@ -116,6 +113,7 @@ if TYPE_CHECKING:
         MissingPart,
         MultipartMalformed,
         MultipartTruncated,
+        NoLabel,
         NotAcceptable,
         NotFound,
         OriginNotAllowed,
@@ -193,7 +191,7 @@ if TYPE_CHECKING:
     from lensmount_client._resources.datasets import AsyncDatasets, Datasets
     from lensmount_client._resources.job import AsyncJob, Job
     from lensmount_client._resources.jobs import AsyncJobs, Jobs
-    from lensmount_client._resources.many import Outcome
+    from lensmount_client._resources.many import AsyncOutcomes, Outcome, Outcomes
     from lensmount_client._resources.pools import AsyncPools, Pools
     from lensmount_client._resources.rollouts import AsyncRollouts, Rollouts
     from lensmount_client._resources.tokens import AsyncTokens, Tokens
@@ -210,6 +208,8 @@ if TYPE_CHECKING:
         Published,
         UnlabelledImage,
     )
+    from lensmount_client._types.ended import JobCancelled, JobEnded, JobFailed, NotPublished
+    from lensmount_client._types.evaluation import ClassResult, Decided, Evaluation, FailedImage, Interval
     from lensmount_client._types.inputs import ImageInput
     from lensmount_client._types.job_options import JobOptions
     from lensmount_client._types.jobs import (
@@ -227,6 +227,7 @@ if TYPE_CHECKING:
         JobState,
         Replaced,
     )
+    from lensmount_client._types.predictions import Fallback, Prediction, PredictionError, Predictions, Score
     from lensmount_client._types.results import (
         AdapterFile,
         AdapterId,
@@ -238,19 +239,12 @@ if TYPE_CHECKING:
         DeletedVersion,
         DownloadedFile,
         Export,
-        Fallback,
         Health,
         Imported,
         ImportedModule,
         ImportReport,
         Integrity,
-        Prediction,
-        PredictionError,
         PushedAdapter,
-        Score,
-        Trust,
-        TrustBasis,
-        Unfamiliarity,
         VersionInfo,
     )
     from lensmount_client._types.reviews import DatasetReview, LabelDoubt
@@ -266,6 +260,8 @@ if TYPE_CHECKING:
         RolloutSide,
         Shadow,
     )
+    from lensmount_client._types.taught import Taught, TeachProgress
+    from lensmount_client._types.trust import Trust, TrustBasis, Unfamiliarity
     from lensmount_client._version import __version__
 
 __all__ = [
@@ -274,37 +270,38 @@ __all__ = [
     "AdapterNotFinite", "AdapterNotFound", "AdapterOverflow", "AdapterQuarantined", "AdapterRejected",
     "AdapterShapeMismatch", "AdapterStats", "AdapterTooLarge", "AdapterTooManyTensors", "AdapterUnknownTarget",
     "AdapterUntrusted", "Adapters", "Alias", "AliasNotFound", "AliasProtected", "AliasTrust", "AnswerError",
-    "AsyncAdapters", "AsyncClient", "AsyncDatasets", "AsyncJob", "AsyncJobs", "AsyncPools", "AsyncRollouts",
-    "AsyncTokens", "AuditGone", "AuditPage", "AuditRecord", "Backbone", "BackboneMismatch", "BadRequest",
-    "BatchTooLarge", "BodyTooLarge", "Busy", "Canary", "CancelRequested", "CannotWrite", "Client", "Conflict",
-    "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId", "DatasetInUse", "DatasetInvalid", "DatasetNotFound",
-    "DatasetRejected", "DatasetReport", "DatasetReview", "DatasetTooLarge", "DatasetTooSmall", "DatasetUnreadable",
-    "DatasetWarning", "Datasets", "DeadlineExceeded", "DeletedVersion", "DeviceLost", "DigestMismatch",
-    "DownloadMismatch", "DownloadedFile", "Draft", "DraftNeedsImages", "DraftWouldReplace", "Draining", "DuplicateKey",
-    "DuplicatePart", "EmptyTensor", "ExpectedFile", "Explanation", "ExplanationNotPossible", "Export",
-    "ExportNotPossible", "ExportUnavailable", "Fallback", "Feedback", "FeedbackOff", "FileNotFound", "Forbidden",
+    "AsyncAdapters", "AsyncClient", "AsyncDatasets", "AsyncJob", "AsyncJobs", "AsyncOutcomes", "AsyncPools",
+    "AsyncRollouts", "AsyncTokens", "AuditGone", "AuditPage", "AuditRecord", "Backbone", "BackboneMismatch",
+    "BadRequest", "BatchTooLarge", "BodyTooLarge", "Busy", "Canary", "CancelRequested", "CannotWrite",
+    "ClassResult", "Client", "Conflict", "Dataset", "DatasetCorrupt", "DatasetGone", "DatasetId", "DatasetInUse",
+    "DatasetInvalid", "DatasetNotFound", "DatasetRejected", "DatasetReport", "DatasetReview", "DatasetTooLarge",
+    "DatasetTooSmall", "DatasetUnreadable", "DatasetWarning", "Datasets", "DeadlineExceeded", "Decided",
+    "DeletedVersion", "DeviceLost", "DigestMismatch", "DownloadMismatch", "DownloadedFile", "Draft",
+    "DraftNeedsImages", "DraftWouldReplace", "Draining", "DuplicateKey", "DuplicatePart", "EmptyTensor",
+    "Evaluation", "ExpectedFile", "Explanation", "ExplanationNotPossible", "Export", "ExportNotPossible",
+    "ExportUnavailable", "FailedImage", "Fallback", "Feedback", "FeedbackOff", "FileNotFound", "Forbidden",
     "ForwardFailed", "Gate", "GateStale", "Gone", "HeadMismatch", "HeadMissing", "HeadersTooLarge", "Health",
     "HostNotAllowed", "IdempotencyKeyReuse", "IdentityUnavailable", "ImageEmpty", "ImageInput", "ImageInvalid",
     "ImageNotKept", "ImageRejected", "ImageTooLarge", "ImageTooManyFrames", "ImageTruncated", "ImportReport",
-    "Imported", "ImportedModule",
-    "InsecureTransport", "Integrity", "IntegrityViolated", "InternalError", "InvalidInput", "InvalidName",
-    "InvalidReference", "InvalidRequest", "InvalidSettings", "Job", "JobCancelled", "JobEnd", "JobEnded",
-    "JobEpoch", "JobError", "JobEvent", "JobFailed", "JobFile", "JobFinished", "JobInfo", "JobLog",
-    "JobNotFinished", "JobNotFound", "JobOptions", "JobProgress", "JobResult", "JobState", "Jobs", "JobsFull",
-    "LabelDoubt", "LabelInfo", "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid", "ManifestMissing",
-    "Mask", "MethodNotAllowed", "MissingPart", "MultipartMalformed", "MultipartTruncated", "NextImage",
-    "NextImages", "NotAcceptable", "NotFound", "OriginNotAllowed", "OutOfMemory", "Outcome", "OutputNotFinite",
-    "Overloaded", "Pools", "PreconditionFailed", "Prediction", "PredictionError", "PreprocessingMismatch",
-    "Problem", "ProblemError", "PublicNameTaken", "PublicReadOnly", "Published", "PushedAdapter", "QueueFull",
-    "QuotaExceeded", "Quotas", "RankTooLarge", "Replaced", "RequestTimeout", "ResponseTooLarge", "RetryPolicy",
-    "ReviewFailed", "RightAnswers", "Rollout", "RolloutComparison", "RolloutEvent", "RolloutFinding",
-    "RolloutInvalid", "RolloutLabels", "RolloutNotFound", "RolloutReport", "RolloutSide", "Rollouts",
-    "ScopeMissing", "Score", "Segmentation", "ServerFailed", "ServerUnreachable", "Shadow", "SignatureInvalid",
-    "SignatureKeyUnknown", "SignatureRequired", "SingleImageRequired", "StorageFull", "StoreReadOnly",
-    "StoreUnavailable", "SwapFailed", "TimedOut", "Timeout", "Token", "TokenExists", "TokenNotFound", "TokenSecret",
-    "Tokens", "TooLarge", "TooManyRegions", "TrainingFailed", "TransportError", "Trust", "TrustBasis",
-    "TrustMismatch", "Unauthorized", "Unavailable", "UnexpectedResponse", "Unfamiliarity", "UnknownLabel",
-    "UnlabelledImage", "Unprocessable", "Unsupported", "UnsupportedAdapterFormat", "UnsupportedColorMode",
+    "Imported", "ImportedModule", "InsecureTransport", "Integrity", "IntegrityViolated", "InternalError",
+    "Interval", "InvalidInput", "InvalidName", "InvalidReference", "InvalidRequest", "InvalidSettings", "Job",
+    "JobCancelled", "JobEnd", "JobEnded", "JobEpoch", "JobError", "JobEvent", "JobFailed", "JobFile", "JobFinished",
+    "JobInfo", "JobLog", "JobNotFinished", "JobNotFound", "JobOptions", "JobProgress", "JobResult", "JobState",
+    "Jobs", "JobsFull", "LabelDoubt", "LabelInfo", "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid",
+    "ManifestMissing", "Mask", "MethodNotAllowed", "MissingPart", "MultipartMalformed", "MultipartTruncated",
+    "NextImage", "NextImages", "NoLabel", "NotAcceptable", "NotFound", "NotPublished", "OriginNotAllowed",
+    "OutOfMemory", "Outcome", "Outcomes", "OutputNotFinite", "Overloaded", "Pools", "PreconditionFailed",
+    "Prediction", "PredictionError", "Predictions", "PreprocessingMismatch", "Problem", "ProblemError",
+    "PublicNameTaken", "PublicReadOnly", "Published", "PushedAdapter", "QueueFull", "QuotaExceeded", "Quotas",
+    "RankTooLarge", "Replaced", "RequestTimeout", "ResponseTooLarge", "RetryPolicy", "ReviewFailed", "RightAnswers",
+    "Rollout", "RolloutComparison", "RolloutEvent", "RolloutFinding", "RolloutInvalid", "RolloutLabels",
+    "RolloutNotFound", "RolloutReport", "RolloutSide", "Rollouts", "ScopeMissing", "Score", "Segmentation",
+    "ServerFailed", "ServerUnreachable", "Shadow", "SignatureInvalid", "SignatureKeyUnknown", "SignatureRequired",
+    "SingleImageRequired", "StorageFull", "StoreReadOnly", "StoreUnavailable", "SwapFailed", "Taught",
+    "TeachProgress", "TimedOut", "Timeout", "Token", "TokenExists", "TokenNotFound", "TokenSecret", "Tokens",
+    "TooLarge", "TooManyRegions", "TrainingFailed", "TransportError", "Trust", "TrustBasis", "TrustMismatch",
+    "Unauthorized", "Unavailable", "UnexpectedResponse", "Unfamiliarity", "UnknownLabel", "UnlabelledImage",
+    "Unprocessable", "Unsupported", "UnsupportedAdapterFormat", "UnsupportedColorMode",
     "UnsupportedContentEncoding", "UnsupportedDtype", "UnsupportedImageFormat", "UnsupportedVolumeFormat",
     "Unusable", "UploadOffsetMismatch", "UriTooLong", "VersionDeleted", "VersionInfo", "VersionNotFound",
     "VolumeEmpty", "VolumeInvalid", "VolumeTooLarge", "VolumeTruncated", "WaitTimeout", "WhoAmI", "ZipBadPath",

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import httpx
 
@@ -20,6 +20,8 @@ from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
+from lensmount_client._files.labelled_folder import labelled_folder
+from lensmount_client._files.layout import Labelled
 from lensmount_client._http.call import Call, Wait, send_with_retries
 from lensmount_client._http.concurrency import abounded_map
 from lensmount_client._http.operation import arun_operation
@@ -31,18 +33,33 @@ from lensmount_client._http.trace import trace_headers
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import AsyncAdapters
 from lensmount_client._resources.datasets import AsyncDatasets
+from lensmount_client._resources.evaluation import OF_THE_IMAGE, acollected, first_answer, question
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import AsyncJobs
-from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._resources.many import (
+    AsyncOutcomes,
+    Outcome,
+    adapter_list,
+    checked_concurrency,
+    failed,
+    many_inputs,
+    succeeded,
+)
 from lensmount_client._resources.pools import AsyncPools
 from lensmount_client._resources.rollouts import AsyncRollouts
+from lensmount_client._resources.teaching import Teaching, checked_task, taught
 from lensmount_client._resources.tokens import AsyncTokens
-from lensmount_client._show.progress import Report, reporting
+from lensmount_client._show.progress import reporting
 from lensmount_client._types.access import AuditPage, AuditRecord, WhoAmI
 from lensmount_client._types.datasets import Feedback
+from lensmount_client._types.evaluation import Evaluation
 from lensmount_client._types.inputs import ImageInput
+from lensmount_client._types.job_options import JobOptions
 from lensmount_client._types.jobs import JobEvent
-from lensmount_client._types.results import Health, Integrity, Prediction
+from lensmount_client._types.predictions import Prediction, Predictions
+from lensmount_client._types.progress import Report
+from lensmount_client._types.results import Health, Integrity
+from lensmount_client._types.taught import Taught, TeachReport
 
 T = TypeVar("T")
 
@@ -119,7 +136,7 @@ class AsyncClient:
         top_k: int = 5,
         decision: str = ALWAYS,
         headers: Mapping[str, str] | None = None,
-    ) -> list[Prediction]: ...
+    ) -> Predictions: ...
     async def predict(
         self,
         image: ImageInput,
@@ -128,12 +145,13 @@ class AsyncClient:
         top_k: int = 5,
         decision: str = ALWAYS,
         headers: Mapping[str, str] | None = None,
-    ) -> Prediction | list[Prediction]:
+    ) -> Prediction | Predictions:
         """See `Client.predict`."""
         adapters = adapter_list(adapter)
         content = await asyncio.to_thread(image_bytes, image)
         timeout_s = self._settings.prediction_timeout_s
         predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s, headers))
+        predictions[0].with_image(content)
         return predictions[0] if isinstance(adapter, str) else predictions
 
     async def segment(self, image: ImageInput, adapter: str) -> Segmentation:
@@ -184,7 +202,7 @@ class AsyncClient:
         concurrency: int = 8,
         ordered: bool = True,
         progress: bool | Report = False,
-    ) -> AsyncGenerator[Outcome, None]:
+    ) -> AsyncOutcomes:
         """See `Client.predict_many`. Leaving the loop early cancels the requests in progress."""
         adapters = adapter_list(adapter)
         checked_decision(decision)
@@ -200,7 +218,51 @@ class AsyncClient:
                 return failed(source, adapters, error)
 
         results = abounded_map(outcomes_of, sources, concurrency=checked_concurrency(concurrency), ordered=ordered)
-        return self._reported(results, progress, total)
+        return AsyncOutcomes(self._reported(results, progress, total))
+
+    async def teach(
+        self,
+        path: str | Path,
+        name: str,
+        *,
+        progress: bool | TeachReport = False,
+        timeout_s: float | None = None,
+        class_depth: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Taught:
+        """See `Client.teach`."""
+        checked_task(path, name)
+        teaching = Teaching(progress)
+        dataset = await self.datasets.push(path, name, teaching.upload, class_depth)
+        job = await self.jobs.submit(dataset, name, **options)
+        teaching.submitted(job.info)
+        return taught(dataset, await job.wait(teaching.training, timeout_s))
+
+    async def evaluate(
+        self,
+        adapter: str,
+        path: str | Path,
+        *,
+        split: str | None = None,
+        class_depth: int | None = None,
+        concurrency: int = 8,
+        progress: bool | Report = False,
+    ) -> Evaluation:
+        """See `Client.evaluate`."""
+        folder = await asyncio.to_thread(labelled_folder, path, split, class_depth)
+        limit_s = self._settings.prediction_timeout_s
+        tally, seen = await arun_operation(first_answer(folder, adapter, limit_s), self._call)
+
+        async def answer(image: Labelled) -> Prediction | LensmountError:
+            try:
+                call = await asyncio.to_thread(question, folder, image, tally, limit_s)
+                return (await self._call(call))[0]
+            except OF_THE_IMAGE as error:
+                return error
+
+        several = checked_concurrency(concurrency)
+        answers = abounded_map(answer, folder.images[seen:], concurrency=several, ordered=True)
+        return await acollected(folder, tally, seen, answers, progress)
 
     async def health(self) -> Health:
         """See `Client.health`."""

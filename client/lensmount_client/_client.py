@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, Unpack, cast, overload
 
 import httpx
 
@@ -20,6 +20,8 @@ from lensmount_client._api.explanation import Explanation
 from lensmount_client._api.segmentation import Segmentation
 from lensmount_client._errors import LensmountError
 from lensmount_client._files.image import image_bytes
+from lensmount_client._files.labelled_folder import labelled_folder
+from lensmount_client._files.layout import Labelled
 from lensmount_client._http.call import Call, Wait, send_with_retries
 from lensmount_client._http.concurrency import bounded_map
 from lensmount_client._http.operation import run_operation
@@ -31,18 +33,33 @@ from lensmount_client._http.trace import trace_headers
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import Adapters
 from lensmount_client._resources.datasets import Datasets
+from lensmount_client._resources.evaluation import OF_THE_IMAGE, collected, first_answer, question
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._resources.jobs import Jobs
-from lensmount_client._resources.many import Outcome, adapter_list, checked_concurrency, failed, many_inputs, succeeded
+from lensmount_client._resources.many import (
+    Outcome,
+    Outcomes,
+    adapter_list,
+    checked_concurrency,
+    failed,
+    many_inputs,
+    succeeded,
+)
 from lensmount_client._resources.pools import Pools
 from lensmount_client._resources.rollouts import Rollouts
+from lensmount_client._resources.teaching import Teaching, checked_task, taught
 from lensmount_client._resources.tokens import Tokens
-from lensmount_client._show.progress import Report, reporting
+from lensmount_client._show.progress import reporting
 from lensmount_client._types.access import AuditPage, AuditRecord, WhoAmI
 from lensmount_client._types.datasets import Feedback
+from lensmount_client._types.evaluation import Evaluation
 from lensmount_client._types.inputs import ImageInput
+from lensmount_client._types.job_options import JobOptions
 from lensmount_client._types.jobs import JobEvent
-from lensmount_client._types.results import Health, Integrity, Prediction
+from lensmount_client._types.predictions import Prediction, Predictions
+from lensmount_client._types.progress import Report
+from lensmount_client._types.results import Health, Integrity
+from lensmount_client._types.taught import Taught, TeachReport
 
 T = TypeVar("T")
 
@@ -119,7 +136,7 @@ class Client:
         top_k: int = 5,
         decision: str = ALWAYS,
         headers: Mapping[str, str] | None = None,
-    ) -> list[Prediction]: ...
+    ) -> Predictions: ...
     def predict(
         self,
         image: ImageInput,
@@ -128,19 +145,19 @@ class Client:
         top_k: int = 5,
         decision: str = ALWAYS,
         headers: Mapping[str, str] | None = None,
-    ) -> Prediction | list[Prediction]:
+    ) -> Prediction | Predictions:
         """The `top_k` best classes of one image. With a list of adapters: one prediction for each.
 
-        `image` is a path, bytes, a binary file, a PIL image or a numpy uint8 array [H, W, 3]; `adapter` is
-        `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters run the
-        layers of the backbone that they share only once. `prediction.trust` says whether the answer can be relied on.
+        `image` is a path, bytes, a binary file, a PIL image, a numpy uint8 array [H, W, 3] or a torch uint8 tensor
+        [3, H, W]; `adapter` is `name`, `name@3`, `name@sha256:...` or `name:alias`. Several adapters run the layers of
+        the backbone that they share only once. `prediction.trust` says whether the answer can be relied on.
         With decision="strict" there is no label where it cannot: `label` is None, and `abstained` says why.
         `headers` go with the request, such as {"X-Patient": "7"} for a rollout whose key is that header.
         """
+        adapters, content = adapter_list(adapter), image_bytes(image)
         timeout_s = self._settings.prediction_timeout_s
-        predictions = self._call(
-            predict.predict(image_bytes(image), adapter_list(adapter), top_k, decision, timeout_s, headers)
-        )
+        predictions = self._call(predict.predict(content, adapters, top_k, decision, timeout_s, headers))
+        predictions[0].with_image(content)
         return predictions[0] if isinstance(adapter, str) else predictions
 
     def segment(self, image: ImageInput, adapter: str) -> Segmentation:
@@ -192,7 +209,7 @@ class Client:
         concurrency: int = 8,
         ordered: bool = True,
         progress: bool | Report = False,
-    ) -> Generator[Outcome, None, None]:
+    ) -> Outcomes:
         """Yield an Outcome for each image and adapter, in input order, or as they finish if not `ordered`.
 
         `inputs` is an iterable of images, a folder or a pattern such as "slides/**/*.png". An image that
@@ -213,7 +230,62 @@ class Client:
                 return failed(source, adapters, error)
 
         results = bounded_map(outcomes_of, sources, concurrency=checked_concurrency(concurrency), ordered=ordered)
-        return self._reported(results, progress, total)
+        return Outcomes(self._reported(results, progress, total))
+
+    def teach(
+        self,
+        path: str | Path,
+        name: str,
+        *,
+        progress: bool | TeachReport = False,
+        timeout_s: float | None = None,
+        class_depth: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Taught:
+        """From a folder of images to a live adapter, in one call: upload, train, wait. Returns when it is live.
+
+        `path` is what `datasets.push` takes: one folder of images per class, for example. The dataset on the server and
+        the adapter get `name`. `options` are those of a job, such as `epochs=30` or `augment="microscopy"`; omitted
+        ones use the server's defaults. `progress` draws bars on stderr, or is called with each TeachProgress. The job
+        continues after a WaitTimeout (`timeout_s`) and when the program ends. Raises DatasetRejected, JobFailed,
+        JobCancelled, NotPublished if the adapter is worse than the current version, InvalidInput.
+        """
+        checked_task(path, name)
+        teaching = Teaching(progress)
+        dataset = self.datasets.push(path, name, teaching.upload, class_depth)
+        job = self.jobs.submit(dataset, name, **options)
+        teaching.submitted(job.info)
+        return taught(dataset, job.wait(teaching.training, timeout_s))
+
+    def evaluate(
+        self,
+        adapter: str,
+        path: str | Path,
+        *,
+        split: str | None = None,
+        class_depth: int | None = None,
+        concurrency: int = 8,
+        progress: bool | Report = False,
+    ) -> Evaluation:
+        """Compare the answers of one version with the labels of a folder: one folder of images per class, for example.
+
+        The images go through `predict`, so the figures are those of the live adapter. `split` takes one part of a
+        folder that states its parts. `progress` is as for `predict_many`. Images that cannot be read are listed in
+        `failed`, and every other error ends it. Raises InvalidInput for a label that the adapter lacks.
+        """
+        folder = labelled_folder(path, split, class_depth)
+        limit_s = self._settings.prediction_timeout_s
+        tally, seen = run_operation(first_answer(folder, adapter, limit_s), self._call)
+
+        def answer(image: Labelled) -> Prediction | LensmountError:
+            try:
+                return self._call(question(folder, image, tally, limit_s))[0]
+            except OF_THE_IMAGE as error:
+                return error
+
+        several = checked_concurrency(concurrency)
+        answers = bounded_map(answer, folder.images[seen:], concurrency=several, ordered=True)
+        return collected(folder, tally, seen, answers, progress)
 
     def health(self) -> Health:
         """Check that the server is ready for requests. Raises ServerUnreachable or Unavailable, without a retry."""

@@ -2,7 +2,7 @@
 
     LensmountError
     ├── LocalError                  found on this machine, nothing was sent
-    │     InvalidInput, InvalidSettings, InsecureTransport
+    │     InvalidInput, InvalidSettings, InsecureTransport, NoLabel
     ├── CannotWrite                 a file on this machine cannot be written
     ├── TransportError              no complete response came
     │   │ ServerUnreachable
@@ -10,8 +10,8 @@
     │         WaitTimeout
     ├── AnswerError                 a response came and cannot be accepted
     │     AdapterMismatch, DownloadMismatch, ResponseTooLarge, UnexpectedResponse
-    ├── JobEnded                    `Job.wait` saw the job end without an adapter
-    │     JobCancelled, JobFailed
+    ├── JobEnded                    `Job.wait` or `Client.teach` saw the job end without an adapter
+    │     JobCancelled, JobFailed, NotPublished
     ├── ReviewFailed                `datasets.review` saw the server give up
     └── ProblemError                the server refused or failed
         │ HostNotAllowed, MethodNotAllowed, NotAcceptable, PreconditionFailed, RequestTimeout, Unauthorized
@@ -69,18 +69,14 @@
                 └── Unusable        no retry ends it
                       AdapterCorrupt, AdapterQuarantined, AdapterUntrusted, DatasetCorrupt, OutputNotFinite
 
-Each error has a stable `code`. A `ProblemError` also has the server's complete `problem`.
+Each error has a stable `code`, its reason as `detail`, and a `request_id`, which is None if no response came. A
+`ProblemError` also has the server's complete `problem`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lensmount_client._advice import for_python
-from lensmount_client._types.problem import Problem as Problem
-
-if TYPE_CHECKING:
-    from lensmount_client._types.jobs import JobInfo
+from lensmount_client._problem import Problem as Problem
 
 
 class LensmountError(Exception):
@@ -94,6 +90,11 @@ class LensmountError(Exception):
         if code is not None:
             cls.code = code
 
+    @property
+    def detail(self) -> str:
+        """What was found, what was expected and how to fix it: for an error of the server, in the server's words."""
+        return str(self)
+
 
 # From here on, tables with one class per line, or two if it is long. The usual format takes three times as many lines.
 # ruff: noqa: E701
@@ -104,6 +105,8 @@ class InvalidInput(LocalError, code="invalid_input"):
 class InvalidSettings(LocalError, code="invalid_settings"): """An address, token or number that cannot be used."""
 class InsecureTransport(LocalError, code="insecure_transport"):
     """A token would be sent unencrypted to another machine. Use https:// or `insecure=True`."""
+class NoLabel(LocalError, LookupError, code="no_label"):
+    """`Prediction.top` or `.label` of a prediction without one: the adapter abstained, or it failed."""
 
 class CannotWrite(LensmountError, code="cannot_write"): """A file on this machine cannot be written."""
 class TransportError(LensmountError): """No complete response came back."""
@@ -137,30 +140,6 @@ class DownloadMismatch(AnswerError, code="download_mismatch"):
 # fmt: on
 
 
-class JobEnded(LensmountError):
-    """`Job.wait` saw the job end without an adapter. `error.job` is the server's description of it."""
-
-    def __init__(self, message: str, job: JobInfo) -> None:
-        super().__init__(message, job)  # both, so that the error survives pickling
-        self.job = job
-
-    def __str__(self) -> str:
-        return str(self.args[0])
-
-
-class JobCancelled(JobEnded, code="job_cancelled"):
-    """The job was cancelled. `retry` queues it again."""
-
-
-class JobFailed(JobEnded, code="job_failed"):
-    """The last attempt failed. `error.code` is the worker's error code; `error.job.error` gives the reason."""
-
-    def __init__(self, message: str, job: JobInfo) -> None:
-        super().__init__(message, job)
-        if job.error is not None:
-            self.code = job.error.code
-
-
 # The classes below register themselves here by their code. `status` is used for codes that only a newer server has,
 # and for proxies, which send no code.
 CLASS_OF_CODE: dict[str, type[ProblemError]] = {}
@@ -182,6 +161,10 @@ class ProblemError(LensmountError):
         self.problem = problem
         self.code = problem.code
         self.request_id = problem.request_id
+
+    @property
+    def detail(self) -> str:
+        return self.problem.detail or self.problem.title
 
     @property
     def status(self) -> int:

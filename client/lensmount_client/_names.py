@@ -20,23 +20,27 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_resources.datasets": "AsyncDatasets Datasets",
     "_resources.job": "AsyncJob Job",
     "_resources.jobs": "AsyncJobs Jobs",
-    "_resources.many": "Outcome",
+    "_resources.many": "AsyncOutcomes Outcome Outcomes",
     "_resources.pools": "AsyncPools Pools",
     "_resources.rollouts": "AsyncRollouts Rollouts",
     "_resources.tokens": "AsyncTokens Tokens",
     "_types.access": "AuditPage AuditRecord Quotas Token TokenSecret WhoAmI",
     "_types.datasets": "Dataset DatasetReport DatasetWarning Feedback LabelInfo NextImage NextImages Published "
     "UnlabelledImage",
+    "_types.ended": "JobCancelled JobEnded JobFailed NotPublished",
+    "_types.evaluation": "ClassResult Decided Evaluation FailedImage Interval",
     "_types.inputs": "ImageInput",
     "_types.job_options": "JobOptions",
     "_types.jobs": "DatasetId Gate JobEnd JobEpoch JobError JobEvent JobFile JobInfo JobLog JobProgress JobResult "
     "JobState Replaced",
+    "_types.predictions": "Fallback Prediction PredictionError Predictions Score",
     "_types.results": "AdapterFile AdapterId AdapterInfo AdapterStats Alias AliasTrust Backbone DeletedVersion "
-    "DownloadedFile Export Fallback Health Imported ImportedModule ImportReport Integrity Prediction PredictionError "
-    "PushedAdapter Score Trust TrustBasis Unfamiliarity VersionInfo",
+    "DownloadedFile Export Health Imported ImportedModule ImportReport Integrity PushedAdapter VersionInfo",
     "_types.reviews": "DatasetReview LabelDoubt",
     "_types.rollouts": "Canary RightAnswers Rollout RolloutComparison RolloutEvent RolloutFinding RolloutLabels "
     "RolloutReport RolloutSide Shadow",
+    "_types.taught": "Taught TeachProgress",
+    "_types.trust": "Trust TrustBasis Unfamiliarity",
     "_version": "__version__",
 }
 

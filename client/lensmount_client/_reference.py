@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from lensmount_client._errors import AdapterMismatch, InvalidInput
-from lensmount_client._types.results import AdapterId
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 READABLE_NAME = re.compile(f"(public/)?{NAME.pattern}")  # an own name, or one that a tenant shares with all
 ALWAYS, STRICT = "always", "strict"  # what `decision` may be
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class Identified(Protocol):
+    """An AdapterId, which is defined on a higher floor."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def digest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +54,7 @@ class Reference:
             + (". Fix: give several adapters as a list" if "," in text else "")
         )
 
-    def check(self, answered: AdapterId, request_id: str | None) -> None:
+    def check(self, answered: Identified, request_id: str | None) -> None:
         """Raise AdapterMismatch unless the server answered with the requested adapter."""
         for word, expected, found in (
             ("name", self.name, answered.name),

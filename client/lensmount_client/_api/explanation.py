@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lensmount_client._errors import InvalidInput
+from lensmount_client._html.heat import OPACITY, colour, heat_svg, shades
+from lensmount_client._html.markup import bars, frame, line
 from lensmount_client._http.download import save_picture
 from lensmount_client._types.results import AdapterId, Backbone
-
-OPACITY = 0.75
-_COLOURS = ((255, 213, 79), (245, 124, 0), (198, 20, 40))  # from small to large values: yellow, orange, red
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,15 @@ class Explanation:
     timing_ms: Mapping[str, float]
     image: bytes = field(repr=False, default=b"")
 
+    def __str__(self) -> str:
+        return f"{self.label} {self.score:.1%} ({self.adapter.name}@{self.adapter.version}), by {self.method}"
+
+    def _repr_html_(self) -> str:
+        """The image with the values over it, and the score as a bar, for notebooks."""
+        told = f"what speaks for {self.label}"
+        words = line(f"{told}, by {self.method}", strong=True) + bars([(self.label, self.score)])
+        return frame(heat_svg(self.image, self.values, self.size, self.box, told), words)
+
     def save(self, path: str | Path) -> Path:
         """Write the image with the values over it. Needs Pillow. Raises CannotWrite, InvalidInput."""
         try:
@@ -52,21 +60,12 @@ class Explanation:
             raise InvalidInput(
                 f"found an image that Pillow cannot read ({error}). Fix: explanation_png(), which the server draws"
             ) from error
-        largest = max(max(row) for row in self.values)
-        greys = [round(255 * max(value, 0) / largest) if largest > 0 else 0 for row in self.values for value in row]
         left, top, right, bottom = (round(edge) for edge in self.box)
-        heat = Image.frombytes("L", (self.grid[1], self.grid[0]), bytes(greys))
+        heat = Image.frombytes("L", (self.grid[1], self.grid[0]), bytes(shades(self.values)))
         heat = heat.resize((max(1, right - left), max(1, bottom - top)), Image.Resampling.BILINEAR)
         heat_map = Image.new("L", image.size)
         heat_map.paste(heat, (left, top))
-        coloured = Image.merge("RGB", [heat_map.point(_ramp(*part)) for part in zip(*_COLOURS, strict=True)])
+        ramps = zip(*map(colour, range(256)), strict=True)  # one part of the colour for each shade
+        coloured = Image.merge("RGB", [heat_map.point(list(ramp)) for ramp in ramps])
         image.paste(coloured, mask=heat_map.point([round(OPACITY * value) for value in range(256)]))
         return save_picture(image, path)
-
-
-def _ramp(low: int, middle: int, high: int) -> list[int]:
-    """A part of the colour for each of the values 0 to 255."""
-    return [
-        round(low + (middle - low) * value / 128 if value < 128 else middle + (high - middle) * (value - 128) / 127)
-        for value in range(256)
-    ]

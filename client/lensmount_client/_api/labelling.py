@@ -23,7 +23,7 @@ from lensmount_client._types.datasets import (
     Published,
     UnlabelledImage,
 )
-from lensmount_client._types.results import Score
+from lensmount_client._types.predictions import Score
 
 STRATEGIES = ("staged", "typical", "margin", "entropy", "diverse")
 MOST_CALLS = 1800  # each waits up to 2 s for the adapter's scores

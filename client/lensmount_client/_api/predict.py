@@ -12,16 +12,9 @@ from lensmount_client._http.call import Call
 from lensmount_client._http.json_fields import JsonFields
 from lensmount_client._http.response import Response
 from lensmount_client._reference import STRICT, Reference, checked_decision
-from lensmount_client._types.results import (
-    Backbone,
-    Fallback,
-    Prediction,
-    PredictionError,
-    Score,
-    Trust,
-    TrustBasis,
-    Unfamiliarity,
-)
+from lensmount_client._types.predictions import Fallback, Prediction, PredictionError, Predictions, Score
+from lensmount_client._types.results import Backbone
+from lensmount_client._types.trust import Trust, TrustBasis, Unfamiliarity
 
 HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]{0,254}[\x21-\x7e])?")
@@ -35,7 +28,7 @@ def predict(
     decision: str,
     timeout_s: float | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Call[list[Prediction]]:
+) -> Call[Predictions]:
     """One image with one or several adapters. The predictions are in the order of the adapters."""
     strict = checked_decision(decision) == STRICT
     references = [Reference.parse(text) for text in adapters]
@@ -44,7 +37,7 @@ def predict(
     if top_k < 1:
         raise InvalidInput(f"top_k: found {top_k}, expected 1 or more")
 
-    def read(response: Response) -> list[Prediction]:
+    def read(response: Response) -> Predictions:
         fields = JsonFields.of(response)
         several = "results" in fields.value
         results = list(fields.children("results")) if several else [fields]
@@ -58,7 +51,7 @@ def predict(
                 "leave decision out",
                 response.request_id,
             )
-        predictions = [prediction_of(result, fields) for result in results]
+        predictions = Predictions(prediction_of(result, fields) for result in results)
         for reference, prediction in zip(references, predictions, strict=True):
             reference.check(prediction.adapter, prediction.request_id)
         return predictions

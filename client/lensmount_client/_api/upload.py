@@ -8,8 +8,8 @@ from lensmount_client._api import datasets as endpoints
 from lensmount_client._errors import BodyTooLarge, UnexpectedResponse, UploadOffsetMismatch
 from lensmount_client._files.dataset_zip import Archive
 from lensmount_client._http.operation import Operation
-from lensmount_client._show.progress import Report
 from lensmount_client._types.datasets import Dataset
+from lensmount_client._types.progress import Report
 
 CHUNK_BYTES = 4 * 2**20
 SMALLEST_CHUNK_BYTES = 64 * 2**10

@@ -24,12 +24,13 @@ from lensmount_client._cli.terminal import (
     print_table,
 )
 from lensmount_client._client import Client
-from lensmount_client._errors import InvalidInput, InvalidRequest, JobEnded, JobNotFound, Problem
+from lensmount_client._errors import InvalidInput, InvalidRequest, JobNotFound, Problem
 from lensmount_client._files.paths import make_folder
 from lensmount_client._reference import checked_name
 from lensmount_client._resources.job import Job
 from lensmount_client._show.sparkline import sparkline
 from lensmount_client._show.table import Table
+from lensmount_client._types.ended import JobEnded
 from lensmount_client._types.jobs import STATES, JobInfo
 
 app = typer.Typer(no_args_is_help=True)
@@ -47,6 +48,10 @@ State = StrEnum("State", [(state, state) for state in STATES])  # type: ignore[m
 Id = Annotated[
     str | None,
     typer.Argument(metavar="ID", help="The job's id or its first letters; by default the newest job."),
+]
+ClassDepth = Annotated[
+    int | None,
+    typer.Option(min=1, max=8, metavar="N", help="How many levels of the folders of DIR name the class."),
 ]
 ThisId = Annotated[str, typer.Argument(metavar="ID", help="The job's id or its first letters.")]
 
@@ -67,10 +72,7 @@ def submit(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Upload this folder first, named by --dataset or after the folder."),
     ] = None,
-    class_depth: Annotated[
-        int | None,
-        typer.Option(min=1, max=8, metavar="N", help="With --data: how many levels of its folders name the class."),
-    ] = None,
+    class_depth: ClassDepth = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch the training until it ends.")] = False,
     key: Annotated[
         str | None,
@@ -91,11 +93,7 @@ def submit(
     checked_name(adapter)  # before a folder is uploaded for it
     with server.client() as client:
         if data is not None:
-            pushed = push_with_a_bar(client.datasets, data, dataset, class_depth)
-            print_note(f"dataset {pushed.reference}: {pushed.images:,} images")
-            for warning in pushed.report.warnings:
-                print_note(f"warning: {warning.message} ({warning.code})")
-            dataset = pushed.reference
+            dataset = pushed_first(client, data, dataset, class_depth)
         if dataset is None:
             raise InvalidInput(
                 "found neither --dataset nor --data. Fix: --dataset NAME, or --data DIR to upload a folder"
@@ -108,6 +106,45 @@ def submit(
     else:
         print_line(f"job {job.id} {job.state}: {adapter} from {dataset_reference(job.info)}")
         print_note(f"Watch it: {again('watch', job.id, server)}")
+
+
+@with_options
+@with_job_options(before="class_depth")
+def teach(
+    data: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A folder with one folder of images per class, or a zip of one."),
+    ],
+    name: Annotated[
+        str, typer.Option("--name", "-n", metavar="NAME", help="The name of the adapter, and of its dataset.")
+    ],
+    class_depth: ClassDepth = None,
+    *,
+    server: ServerOptions,
+    **options: Any,
+) -> None:
+    """Turn a folder of images into a live adapter.
+
+    Uploads the images, trains, and watches until the adapter is live: `lensmount jobs submit --data DIR --watch` in
+    short. The server needs a worker: `lensmount serve --with-worker`. Omitted options use the server's defaults.
+
+    Exit status: 0 live, 1 failed or cancelled, 2 wrong usage, 3 trained but not published, 130 stopped with Ctrl-C (the
+    job continues).
+    """
+    training_options = options_of(options)
+    checked_name(name)  # before a folder is uploaded for it
+    with server.client() as client:
+        job = client.jobs.submit(pushed_first(client, data, name, class_depth), name, **training_options)
+    watch_until_it_ends(job.id, server)
+
+
+def pushed_first(client: Client, data: Path, name: str | None, class_depth: int | None) -> str:
+    """Upload a folder and print what the server found in it. Returns the dataset's `name@version`."""
+    pushed = push_with_a_bar(client.datasets, data, name, class_depth)
+    print_note(f"dataset {pushed.reference}: {pushed.images:,} images")
+    for warning in pushed.report.warnings:
+        print_note(f"warning: {warning.message} ({warning.code})")
+    return pushed.reference
 
 
 @app.command("list")

@@ -33,6 +33,7 @@ class LazyEntry:
 
 
 CLIENT_COMMANDS = {
+    "teach": LazyEntry("lensmount_client._cli.jobs", "teach", "Turn a folder of images into a live adapter."),
     "predict": LazyEntry("lensmount_client._cli.predict", "predict", "Label images."),
     "explain": LazyEntry("lensmount_client._cli.explain", "explain", "Colour what speaks for a label in an image."),
     "feedback": LazyEntry("lensmount_client._cli.pools", "feedback", "Tell the server the right label of an image."),
@@ -56,7 +57,7 @@ CLIENT_COMMANDS = {
     ),
     "audit": LazyEntry("lensmount_client._cli.audit", "app", "Show and export who did what on a server."),
     "store": LazyEntry(
-        "lensmount_client._cli.store", "app", "Check and mend what a server on this machine has stored."
+        "lensmount_client._cli.lazy", "store", "Check and mend what a server on this machine has stored."
     ),
     "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
     "keys": LazyEntry("lensmount_client._cli.tokens", "keys", "Make keys to sign adapters with."),
@@ -213,3 +214,6 @@ class LazySubgroup(TyperGroup):
             group, _, command = name.partition(" ")
             if command and group == self.name:
                 self.add_command(LazyCommand(command, entry))
+
+
+store = typer.Typer(name="store", cls=LazySubgroup, no_args_is_help=True)  # all of its commands are the server's

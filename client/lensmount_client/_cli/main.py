@@ -22,8 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Many small vision tasks on one frozen backbone.",
     epilog="Start with `lensmount serve`, then `lensmount predict cell.png --adapter malaria`. "
-    "To train on your own images: `lensmount serve --with-worker`, then "
-    "`lensmount jobs submit --data DIR --adapter NAME --watch`.",
+    "To train on your own images: `lensmount serve --with-worker`, then `lensmount teach DIR --name NAME`.",
 )
 
 

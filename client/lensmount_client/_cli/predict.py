@@ -23,7 +23,7 @@ from lensmount_client._files.paths import find_images
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.many import Outcome, adapter_list
 from lensmount_client._show.table import Table
-from lensmount_client._show.trust import trust_text
+from lensmount_client._types.trust import trust_words
 
 BAR_FROM = 4  # images; fewer are done before anybody has read a bar
 SHOWN_ROWS = 20  # of a run that --out saves
@@ -204,7 +204,7 @@ class PredictRun:
         if self.keep_all or len(self.rows) < SHOWN_ROWS:
             self.rows.append(row)
             assert outcome.prediction is not None, "an outcome without an error has a prediction"
-            self.worth.append(trust_text(outcome.prediction))
+            self.worth.append(trust_words(outcome.prediction.trust))
 
     def report(self, json: bool, out: Path | None) -> None:
         if json:

@@ -144,20 +144,6 @@ def row_of(outcome: Outcome) -> dict[str, Any]:
     """The row for an outcome with a prediction."""
     prediction = outcome.prediction
     assert prediction is not None, "an error has no row, so that a later run retries the image"
-    trust, best = prediction.trust, prediction.predictions[:1]
-    unlike = trust and trust.unfamiliarity
-    return {
-        "file": str(outcome.input),
-        "adapter": outcome.adapter,
-        "label": prediction.label,
-        "score": best[0].score if best else None,
-        "scores": {score.label: score.score for score in prediction.predictions},
-        "version": prediction.adapter.version,
-        "digest": prediction.adapter.digest,
-        "fingerprint": prediction.backbone.fingerprint,
-        "request_id": prediction.request_id,
-        "decision": trust.decision if trust else None,
-        "set": trust.set if trust else None,
-        "percentile": unlike.percentile if unlike else None,
-        "abstained": prediction.abstained,
-    }
+    record = prediction.to_record()
+    del record["error"]
+    return {"file": str(outcome.input), **record, "adapter": outcome.adapter}

@@ -14,9 +14,9 @@ from typing import IO
 
 from lensmount_client._errors import CannotWrite, InvalidInput
 from lensmount_client._files.listing import FolderSource, Listed, Listing, Source, counted, list_source
-from lensmount_client._files.paths import IMAGE_SUFFIXES
+from lensmount_client._files.paths import IMAGE_SUFFIXES, refuse_url
 from lensmount_client._files.walk import order_of, passed_over_part
-from lensmount_client._show.progress import Report, no_report
+from lensmount_client._types.progress import Report, no_report
 
 __all__ = ["Archive", "ZipSource", "counted", "open_archive"]
 
@@ -57,6 +57,7 @@ def open_archive(path: str | Path, report: Report = no_report, class_depth: int 
     so that an interrupted upload can resume. `report` is called with (bytes packed, None). Raises InvalidInput,
     or CannotWrite if the disk is full.
     """
+    refuse_url(path, "a folder or a zip on this machine")
     path = Path(path)
     try:
         if path.is_dir():

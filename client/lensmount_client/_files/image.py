@@ -10,6 +10,7 @@ from typing import Any
 from lensmount_client._errors import InvalidInput
 from lensmount_client._files.paths import read_file
 from lensmount_client._files.png import png_of_array, png_of_image
+from lensmount_client._files.tensor import png_of_tensor
 from lensmount_client._types.inputs import ImageInput
 
 
@@ -24,6 +25,8 @@ def image_bytes(source: ImageInput) -> bytes:
     * a numpy array of dtype uint8, uint16 or bool and shape [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA):
       as PNG of 8 or 16 bits. The range is that of the dtype, so 65535 is white for uint16.
       Nothing is scaled or guessed: float pixels and other shapes are refused.
+    * a torch tensor of dtype uint8, uint16 or bool and shape [H, W], [1, H, W], [3, H, W] (RGB) or [4, H, W] (RGBA),
+      channels first as torchvision decodes images, on any device: as PNG. Floats, other shapes and batches are refused.
     * a numpy array of numbers and shape [slices, H, W] or [slices, H, W, 3], H and W above 4: a volume, as .npy
     """
     if isinstance(source, str | Path):
@@ -34,11 +37,13 @@ def image_bytes(source: ImageInput) -> bytes:
         return png_of_image(source)
     if _is_a(source, "numpy", "ndarray"):
         return _npy_of_array(source) if _is_volume(source) else png_of_array(source)
+    if _is_a(source, "torch", "Tensor"):
+        return png_of_tensor(source)
     if hasattr(source, "read"):
         return _read(source)
     raise InvalidInput(
-        f"image: found {type(source).__name__}, expected a path, bytes, a binary file, a PIL image "
-        "or a numpy uint8 array [H, W, 3]"
+        f"image: found {type(source).__name__}, expected a path, bytes, a binary file, a PIL image, "
+        "a numpy uint8 array [H, W, 3] or a torch uint8 tensor [3, H, W]"
     )
 
 

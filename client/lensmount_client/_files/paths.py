@@ -7,6 +7,7 @@ import difflib
 import glob
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,13 @@ from lensmount_client._files.listing import LINKS, SPECIAL, counted
 from lensmount_client._files.walk import check_names, is_input_name, walk
 
 MAX_NAMES = 1000  # of a folder that are compared with a missing name
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/|(?i:(data):)")  # pathlib makes one slash of two
+ONE_FILE = "a file on this machine"
+FETCHING = {  # the way out for the URL of one file, by its scheme
+    "data": "give its bytes: base64.b64decode(text.partition(',')[2])",
+    "http": "fetch it, then give its bytes: httpx.get(URL).raise_for_status().content",
+    "https": "fetch it, then give its bytes: httpx.get(URL).raise_for_status().content",
+}
 IMAGE_SUFFIXES = (  # what the server decodes
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
     *(".jp2", ".j2k", ".j2c", ".jpx", ".jpf", ".avif", ".heic", ".heif", ".dcm", ".dicom"),
@@ -24,6 +32,7 @@ IMAGE_SUFFIXES = (  # what the server decodes
 
 def read_file(path: str | Path) -> bytes:
     """Read all bytes; a file has at least one. Raises InvalidInput."""
+    refuse_url(path)
     path = Path(path)
     try:
         if path.is_dir():
@@ -39,6 +48,16 @@ def read_file(path: str | Path) -> bytes:
     if not content:
         raise InvalidInput(f"{path}: the file is empty")
     return content
+
+
+def refuse_url(path: str | Path, expected: str = ONE_FILE) -> None:
+    """Raise InvalidInput for the text of a URL: nothing is fetched from elsewhere on a user's behalf."""
+    found = _URL.match(os.fspath(path))
+    if found is None or os.path.exists(path):  # noqa: PTH110  pathlib raises an error for some names
+        return
+    scheme = (found[1] or found[2]).lower()
+    fix = FETCHING.get(scheme if expected == ONE_FILE else "", "download it, then give its path")
+    raise InvalidInput(f"found a URL ({scheme}:...), expected {expected}, because URLs are not fetched. Fix: {fix}")
 
 
 def _suggestion(path: Path) -> str:
@@ -58,6 +77,7 @@ def find_images(where: str | Path, left_out: Counter[str] | None = None) -> Iter
     search is lazy: a folder of a million images is walked as the paths are consumed. `left_out` counts, by kind, what
     is passed over. Raises InvalidInput if nothing is found, or for a name that is not UTF-8.
     """
+    refuse_url(where, "a folder, a pattern or a file on this machine")
     text = os.fspath(where)
     if is_folder(text):
         return _walk(text, Counter() if left_out is None else left_out)

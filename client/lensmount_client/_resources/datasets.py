@@ -18,8 +18,9 @@ from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._reference import checked_name, plain_name
 from lensmount_client._resources.review_wait import ReviewWait
-from lensmount_client._show.progress import Report, reporting
+from lensmount_client._show.progress import reporting
 from lensmount_client._types.datasets import Dataset, Draft
+from lensmount_client._types.progress import Report
 from lensmount_client._types.results import DownloadedFile
 from lensmount_client._types.reviews import DatasetReview
 

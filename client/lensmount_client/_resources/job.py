@@ -10,11 +10,12 @@ from typing import Protocol
 
 from lensmount_client._advice import for_python
 from lensmount_client._api import jobs as endpoints
-from lensmount_client._errors import DownloadMismatch, InvalidInput, JobCancelled, JobFailed
+from lensmount_client._errors import DownloadMismatch, InvalidInput
 from lensmount_client._http.download import Download, download_target
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._resources.job_events import EventFeed
 from lensmount_client._show.job_board import watching
+from lensmount_client._types.ended import JobCancelled, JobFailed
 from lensmount_client._types.jobs import JobEvent, JobFile, JobInfo, JobReport, JobResult
 from lensmount_client._types.results import DownloadedFile
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lensmount_client._api.reviews import ReviewState
 from lensmount_client._errors import ReviewFailed, WaitTimeout
-from lensmount_client._show.progress import Report
+from lensmount_client._types.progress import Report
 from lensmount_client._types.reviews import DatasetReview
 
 SHORTEST_S, LONGEST_S = 0.1, 2.0  # between two questions

@@ -183,7 +183,7 @@ class JobBoard:
         phase = Text(printable(progress.phase or "training") + again)
         if not progress.trains and progress.phase not in AFTER_TRAINING:
             return [phase]  # a phase of a newer server, which may have no share
-        share = _share(progress)
+        share = share_of(progress)
         bar = ProgressBar(total=1.0, completed=share or 0.0, width=20, pulse=share is None)
         return [phase, bar, Text("" if share is None else f"{share:.0%}")]
 
@@ -205,7 +205,7 @@ class JobBoard:
         return [f"{timedelta(seconds=round(progress.seconds_left))} left"]
 
 
-def _share(progress: JobProgress) -> float | None:
+def share_of(progress: JobProgress) -> float | None:
     """The share of the training that is done, in [0, 1]. None if it is unknown."""
     if not progress.trains:
         return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
-Report: TypeAlias = Callable[[int, int | None], object]  # done, and the total or None if it is unknown
+from lensmount_client._types.progress import Report, no_report
+
 Unit: TypeAlias = Literal["images", "bytes"]
 
 
@@ -20,10 +21,6 @@ def reporting(progress: bool | Report, total: int | None, unit: Unit = "images")
             yield report
     else:
         yield no_report
-
-
-def no_report(done: int, total: int | None) -> None:
-    return None
 
 
 @contextmanager

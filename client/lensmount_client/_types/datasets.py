@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from lensmount_client._types.results import AdapterId, Score
+from lensmount_client._types.predictions import Score
+from lensmount_client._types.results import AdapterId
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,35 @@ FAILED = {"state": "failed", "attempt": 3, "error": {"code": "worker_lost", "mes
 CANCELLED = {"state": "cancelled"}
 
 
+def test_teach_uploads_trains_and_watches_in_one_command(server: Any, lensmount: Any, pushed: Path) -> None:
+    code, out, err = lensmount("teach", str(pushed), "--name", "mine", "--epochs", "3", "--json")
+    assert code == 0
+    assert server.training.bodies[-1] == {"dataset": "mine@1", "adapter": "mine", "epochs": 3}
+    assert json.loads(out)["result"]["published"] is True
+    assert "dataset mine@1: 2 images" in err
+    code, out, _ = lensmount("teach", str(pushed), "-n", "mine")
+    assert code == 0
+    assert "published" in out
+
+
+def test_teach_says_what_is_wrong_before_it_uploads(server: Any, lensmount: Any, pushed: Path) -> None:
+    for words, told in (
+        ((str(pushed), "--name", "My Task"), "adapter name: found 'My Task'"),
+        (("https://example.com/pets.zip", "--name", "mine"), "Fix: download it, then give its path"),
+    ):
+        code, _, err = lensmount("teach", *words)
+        assert code == 2
+        assert told in err.replace("\n", " ")
+    assert "mine" not in server.training.stored
+
+
+def test_teach_ends_with_status_3_if_the_gate_refuses(server: Any, lensmount: Any, pushed: Path) -> None:
+    server.training.outcome = not_published()
+    code, _, err = lensmount("teach", str(pushed), "--name", "mine")
+    assert code == 3
+    assert "Publish it anyway:" in err
+
+
 def test_submit_says_how_to_watch(server: Any, lensmount: Any) -> None:
     code, out, err = lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
     assert (code, out) == (0, f"job {ID} queued: cats from pets@1\n")

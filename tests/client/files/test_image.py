@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import os
 from pathlib import Path
@@ -108,3 +109,28 @@ def test_a_closed_file_and_a_broken_lazy_image_are_input_errors(tmp_path: Path) 
     whole = image_bytes(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     with pytest.raises(InvalidInput, match="cannot be encoded"):
         image_bytes(decoded(whole[: len(whole) // 2]))
+
+
+@pytest.mark.parametrize(
+    ("url", "fix"),
+    [
+        ("https://example.com/cell.png", r"found a URL \(https:...\), .*Fix: fetch it, then give its bytes: httpx.get"),
+        ("HTTP://example.com/cell.png", r"found a URL \(http:...\)"),
+        ("s3://bucket/cell.png", r"found a URL \(s3:...\), .*Fix: download it"),
+        ("file:///cells/cell.png", r"found a URL \(file:...\), .*Fix: download it, then give its path"),
+        ("data:image/png;base64,AAAA", r"found a URL \(data:...\), .*base64.b64decode"),
+    ],
+)
+def test_a_url_is_refused_with_the_way_out(url: str, fix: str) -> None:
+    with pytest.raises(InvalidInput, match=fix):
+        image_bytes(url)
+
+
+def test_a_data_url_is_read_as_its_error_advises() -> None:
+    text = "data:image/png;base64," + base64.b64encode(b"pixels").decode()
+    assert image_bytes(base64.b64decode(text.partition(",")[2])) == b"pixels"
+
+
+def test_a_path_with_a_colon_is_no_url(tmp_path: Path) -> None:
+    (tmp_path / "plate:3.png").write_bytes(b"pixels")
+    assert image_bytes(str(tmp_path / "plate:3.png")) == b"pixels"

@@ -6,12 +6,8 @@ from typing import Any
 
 import pytest
 
-from lensmount_client import AdapterId, Backbone, Prediction, Score, Trust
-from lensmount_client._show.trust import any_of, trust_text
-
-
-def predicted(trust: Trust | None) -> Prediction:
-    return Prediction((Score("a", 0.7),), AdapterId("x", 1, "sha256:0"), Backbone("y", "sha256:1"), "r", {}, trust)
+from lensmount_client import Trust
+from lensmount_client._types.trust import any_of, trust_words
 
 
 @pytest.mark.parametrize(
@@ -27,11 +23,11 @@ def predicted(trust: Trust | None) -> Prediction:
     ],
 )
 def test_each_decision_has_its_words(decision: str, labels: Any, words: str) -> None:
-    assert trust_text(predicted(Trust(decision, 0.7, labels, None, None))) == words
+    assert trust_words(Trust(decision, 0.7, labels, None, None)) == words
 
 
 def test_an_adapter_that_promises_nothing_has_none() -> None:
-    assert trust_text(predicted(None)) == ""
+    assert trust_words(None) == ""
 
 
 @pytest.mark.parametrize(
