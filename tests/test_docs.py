@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 URL = "http://127.0.0.1:8000"
-PAGES = ["README.md", "docs/quickstart.md", "docs/oip.md", "docs/twins.md", "docs/rollouts.md"]
+PAGES = ["README.md", "docs/quickstart.md", "docs/sdk.md", "docs/oip.md", "docs/twins.md", "docs/rollouts.md"]
 RIGHT = {
     "cell-parasitized.png": "Parasitized",
     "cell-parasitized-2.png": "Parasitized",
@@ -36,16 +37,16 @@ MATCHING = {  # sample images: the adapters that examples may ask about them
     "cell": {"malaria", "my-malaria", "second-opinion", "second-opinion:prod", "smears", "smears:prod"},
     "tissue": {"histology"},
     "smoker": {"smoking"},
-    "leaf": {"leaves"},
+    "leaf": {"leaves", "trees"},
 }
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`lensmount serve` with its defaults, on a free port and a new state folder; yields its URL."""
+    """`lensmount serve --with-worker`, on a free port and a new state folder; yields its URL."""
     state = tmp_path_factory.mktemp("state")
     process = subprocess.Popen(
-        [sys.executable, "-m", "lensmount_client", "serve", "--port", "0", "--state", str(state)],
+        [sys.executable, "-m", "lensmount_client", "serve", "--with-worker", "--port", "0", "--state", str(state)],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -144,7 +145,7 @@ def check_answers(line: str, printed: str, folder: Path) -> None:
 def test_no_example_asks_an_adapter_about_images_that_it_was_not_trained_on() -> None:
     """In all pages and in all code: a line that names a sample image and an adapter names a matching pair."""
     asked = []
-    folders = [ROOT / name for name in ("docs", "recipes", "samples", "service", "adapters", "client")]
+    folders = [ROOT / name for name in ("docs", "examples", "recipes", "samples", "service", "adapters", "client")]
     files = [path for folder in folders for path in folder.rglob("*") if path.suffix in {".md", ".py", ".js", ".html"}]
     for path in [ROOT / "README.md", *files]:
         for line in path.read_text().splitlines():
@@ -167,6 +168,47 @@ def test_each_python_block_runs_as_printed(server: str, page: Any, number: Any) 
     assert [line for line in ran.stdout.splitlines() if line in expected] == expected
 
 
+NOTEBOOK = ROOT / "docs/notebooks/quickstart.ipynb"
+SHOW = """
+def show(value):
+    if value is not None:
+        print("<html>" if hasattr(value, "_repr_html_") and value._repr_html_() else "text", value)
+"""
+
+
+def cells() -> list[str]:
+    """The code of the notebook, cell by cell."""
+    document = json.loads(NOTEBOOK.read_text())
+    return ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+
+
+def shown(cell: str) -> str:
+    """A cell that shows the value of its last line, as a notebook does."""
+    tree = ast.parse(cell)
+    last = tree.body[-1]
+    if isinstance(last, ast.Expr):
+        tree.body[-1] = ast.Expr(ast.Call(ast.Name("show", ast.Load()), [last.value], []))
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def test_the_notebook_goes_from_a_folder_to_a_live_adapter_in_six_cells(server: str) -> None:
+    assert len(cells()) == 6
+    code = SHOW + "\n".join(map(shown, cells())).replace(URL, server)
+
+    ran = subprocess.run([sys.executable, "-c", code], cwd=NOTEBOOK.parent, capture_output=True, text=True, timeout=500)
+    assert ran.returncode == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert lines[0] == "text ok"
+    assert re.match(r"trees@1: 3 classes, balanced accuracy [0-9.]+% on 9 test images", lines[1])
+    assert [line.partition(" ")[0] for line in lines if line.startswith("<html>")] == ["<html>"] * 4
+    assert "on 60 images" in lines[-1]
+
+
+def test_the_notebook_is_stored_without_outputs() -> None:
+    code = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
+
+
 @pytest.mark.parametrize("sample", [name for name in RIGHT if re.split(r"[-.]", name)[0] in TASK])
 def test_each_sample_image_gets_the_right_answer(server: str, sample: str) -> None:
     from lensmount_client import Client
@@ -184,7 +226,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    folders = [ROOT / name for name in ("docs", "recipes", "samples")]
+    folders = [ROOT / name for name in ("docs", "examples", "recipes", "samples")]
     pages = [
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
