@@ -37,7 +37,7 @@ MATCHING = {  # sample images: the adapters that examples may ask about them
     "cell": {"malaria", "my-malaria", "second-opinion", "second-opinion:prod", "smears", "smears:prod"},
     "tissue": {"histology"},
     "smoker": {"smoking"},
-    "leaf": {"leaves", "trees"},
+    "leaf": {"leaves", "leaf-draft", "trees"},
 }
 
 
