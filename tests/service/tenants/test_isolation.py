@@ -95,6 +95,8 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("PUT", "/datasets/new/uploads/{source}", {"content": b"x", "headers": {"Content-Range": "bytes {last_byte}"}}),
     ("POST", "/datasets/{dataset}/review", {}),
     ("GET", "/datasets/{dataset}/review", {}),
+    ("POST", "/datasets/{dataset}/draft?adapter=mine", {}),
+    ("POST", "/datasets/{dataset}/draft?adapter={adapter}", {}),
     ("PATCH", "/datasets/{dataset}/items", {"json": {"exclude": ["a/0.png"]}}),
     ("GET", "/datasets/{dataset}/items/image?path=a/0.png", {}),
     ("GET", "/datasets/{dataset}/unlabelled", {}),

@@ -162,7 +162,7 @@ def _require_replaceable(context: TenantContext, name: str, expected: Preconditi
     expected.require(latest.digest)
     if not is_draft(latest.manifest):
         raise NotADraft(
-            f"found version {latest.version} of {name!r}, which is no draft, expected a new name or a draft. "
+            f"found version {latest.version} of {name!r}, which was not drafted, expected a new name or a draft. "
             "Fix: choose another name for the adapter, or start a training job, which compares the versions"
         )
     return latest.digest

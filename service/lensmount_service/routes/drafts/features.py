@@ -46,6 +46,11 @@ class DatasetFeatures:
         self._bytes = 0
         self._drafts: Counter[str] = Counter()  # by caller
 
+    @property
+    def busy(self) -> int:
+        """How many drafts are computed."""
+        return self._drafts.total()
+
     async def of(self, context: TenantContext, images: Sequence[Known], read: Read) -> Array:
         """`read(path)` gives the bytes of an image. Each image that is decoded is charged to the caller.
 
