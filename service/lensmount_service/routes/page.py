@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request, Response
 
-FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/page/element.js": ("element.js", "text/javascript; charset=utf-8"),
-    "/page/api.js": ("api.js", "text/javascript; charset=utf-8"),
-    "/page/adapters.js": ("adapters.js", "text/javascript; charset=utf-8"),
-    "/page/datasets.js": ("datasets.js", "text/javascript; charset=utf-8"),
-    "/page/review.js": ("review.js", "text/javascript; charset=utf-8"),
-    "/page/image_card.js": ("image_card.js", "text/javascript; charset=utf-8"),
-    "/page/explanation.js": ("explanation.js", "text/javascript; charset=utf-8"),
-    "/page/labelling.js": ("labelling.js", "text/javascript; charset=utf-8"),
-    "/page/masks.js": ("masks.js", "text/javascript; charset=utf-8"),
-    "/page/trust.js": ("trust.js", "text/javascript; charset=utf-8"),
-    "/page/icon.svg": ("icon.svg", "image/svg+xml"),
+FOLDER = "page"
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",  # the licences of what others wrote
 }
+
+
+def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.is_dir():
+            yield from _walk(item, f"{prefix}{item.name}/")
+        elif PurePosixPath(item.name).suffix in MEDIA_TYPES:
+            yield f"{prefix}{item.name}", item
+
+
+FILES = {
+    "/" if name == "index.html" else f"/{FOLDER}/{name}": (name, MEDIA_TYPES[PurePosixPath(name).suffix])
+    for name, _ in _walk(files("lensmount_service").joinpath(FOLDER), "")
+}
+"""The path of each file of the folder, its name there and its media type."""
 HEADERS = {
     # Trusted Types forbid innerHTML and similar, so labels and file names can only become text.
     "Content-Security-Policy": (
@@ -42,7 +51,7 @@ HEADERS = {
 def page_router() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     for path, (name, media_type) in FILES.items():
-        data = files("lensmount_service").joinpath("page", name).read_bytes()
+        data = files("lensmount_service").joinpath(FOLDER, name).read_bytes()
         router.add_api_route(path, served(data, media_type, HEADERS), methods=["GET", "HEAD"])
     return router
 
