@@ -24,6 +24,9 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
+from tests.service.browser import chromium as chromium  # fixtures
+from tests.service.browser import listening as listening
+from tests.service.browser import page as page
 from tests.service.known_machine import KnownMachine
 from tests.service.recorded import recorded as recorded  # a fixture
 

@@ -1,82 +1,30 @@
-"""GET /: the page's files and headers, and the page itself in a real Chromium against a real server."""
+"""The page in a real Chromium against a real server."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
 import pytest
 import torch
-from fastapi.testclient import TestClient
 from PIL import Image
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone, parse_adapter
 from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.adapter.trust import Conformal, Selective
-from lensmount_service.app import OPEN_PATHS
-from lensmount_service.routes.page import FILES
 
 if TYPE_CHECKING:
     from playwright.sync_api import FilePayload, Page
     from tests.conftest import DrawAdapter
+    from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng, MakeTrusted
-    from tests.service.routes.conftest import Listening
 
 TOKEN = "a-token-of-the-lab"
 SIZE = (75, 60)  # width, height of the posted image
-
-
-def page_files() -> dict[str, str]:
-    return {file.name: file.read_text() for file in files("lensmount_service").joinpath("page").iterdir()}
-
-
-@pytest.mark.parametrize("path", FILES)
-def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(shared_client: TestClient, path: str) -> None:
-    response = shared_client.get(path)
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == FILES[path][1]
-    policy = response.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; ")
-    assert "unsafe" not in policy
-    assert (response.headers["X-Content-Type-Options"], response.headers["Cache-Control"]) == ("nosniff", "no-cache")
-
-    head = shared_client.head(path)
-    assert (head.status_code, head.headers["ETag"]) == (200, response.headers["ETag"])
-    again = shared_client.get(path, headers={"If-None-Match": response.headers["ETag"]})
-    assert (again.status_code, again.content) == (304, b"")
-    assert shared_client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
-
-
-def test_the_page_needs_no_token_and_everything_else_does(make_parts: MakeParts) -> None:
-    assert FILES.keys() <= OPEN_PATHS
-    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
-        assert client.get("/").status_code == 200
-        assert client.get("/adapters").status_code == 401
-        assert client.get("/page/").status_code == 401
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        for path in ("/page/", "/page/nothing.js", "/page/../middleware.py", "/index.html"):
-            response = client.get(path, headers=headers)
-            assert (response.status_code, response.json()["code"]) == (404, "not_found"), path
-        response = client.post("/", headers=headers)
-        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
-
-
-def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -> None:
-    assert page_files().keys() == {name for name, _ in FILES.values()}
-    for name, text in page_files().items():
-        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
-        assert not re.search(r"(https?:)?//[\w.-]+\.\w", text.replace("// ", "")), name
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|localStorage", text), (
-            name
-        )
-        for target in re.findall(r'(?:href|src|from) ?=? ?"([^"]+)"', text):
-            assert target in ("docs",) or f"/page/{Path(target).name}" in FILES, f"{name} -> {target}"
 
 
 # In Chromium

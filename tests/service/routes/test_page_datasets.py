@@ -10,8 +10,8 @@ import httpx
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+    from tests.service.browser import Listening
     from tests.service.conftest import MakeParts, MakePng, Until, Zip
-    from tests.service.routes.conftest import Listening
 
 
 def test_datasets_are_listed_with_what_to_check(

@@ -9,8 +9,8 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+    from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng, Until
-    from tests.service.routes.conftest import Listening
 
 LONG = f"<i>{'infected' * 8}</i>"
 

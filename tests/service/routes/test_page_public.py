@@ -8,8 +8,8 @@ import httpx
 
 if TYPE_CHECKING:
     from playwright.sync_api import FilePayload, Page
+    from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
-    from tests.service.routes.conftest import Listening
 
 TOKEN = "a-token-of-the-lab"
 

@@ -8,8 +8,8 @@ import httpx
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
+    from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts
-    from tests.service.routes.conftest import Listening
 
 
 def test_an_adapter_with_a_rollout_has_a_badge_for_its_alias(

@@ -1,0 +1,75 @@
+"""GET /: the page's files and headers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from fastapi.testclient import TestClient
+
+from lensmount_service.app import OPEN_PATHS
+from lensmount_service.routes.page import FILES
+
+if TYPE_CHECKING:
+    from tests.service.conftest import MakeParts
+
+TOKEN = "a-token-of-the-lab"
+FOLDER = Path(str(files("lensmount_service").joinpath("page")))
+
+
+def names() -> Iterator[str]:
+    """The files of the folder, such as `lib/api.js`."""
+    return (file.relative_to(FOLDER).as_posix() for file in FOLDER.rglob("*") if file.is_file())
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_each_file_has_a_strict_policy_and_is_revalidated_by_its_etag(shared_client: TestClient, path: str) -> None:
+    response = shared_client.get(path)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == FILES[path][1]
+    policy = response.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert (response.headers["X-Content-Type-Options"], response.headers["Cache-Control"]) == ("nosniff", "no-cache")
+
+    head = shared_client.head(path)
+    assert (head.status_code, head.headers["ETag"]) == (200, response.headers["ETag"])
+    again = shared_client.get(path, headers={"If-None-Match": response.headers["ETag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert shared_client.get(path, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_the_page_needs_no_token_and_everything_else_does(make_parts: MakeParts) -> None:
+    assert FILES.keys() <= OPEN_PATHS
+    with make_parts(token=TOKEN) as parts, TestClient(parts.app, base_url="http://lab.example") as client:
+        assert client.get("/").status_code == 200
+        assert client.get("/adapters").status_code == 401
+        assert client.get("/page/").status_code == 401
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        for path in ("/page/", "/page/lib", "/page/nothing.js", "/page/../middleware.py", "/index.html"):
+            response = client.get(path, headers=headers)
+            assert (response.status_code, response.json()["code"]) == (404, "not_found"), path
+        response = client.post("/", headers=headers)
+        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+
+
+def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -> None:
+    assert set(names()) == {name for name, _ in FILES.values()}
+    for name in names():
+        if not name.endswith((".html", ".css", ".js", ".svg")):
+            continue
+        text = (FOLDER / name).read_text()
+        text = text.replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+        if not name.startswith("vendor/"):  # Preact can do more than the page's policy lets it
+            assert not re.search(
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|localStorage", text
+            ), name
+        assert not re.search(r"(https?:)?//[\w.-]+\.\w", text.replace("// ", "")), name
+        for target in re.findall(r'(?:href|src|from|import\() ?=? ?"([^"]+)"', text):
+            base = FOLDER.parent if name == "index.html" else (FOLDER / name).parent
+            found = (base / target).resolve()
+            assert target == "docs" or found.relative_to(FOLDER).as_posix() in set(names()), f"{name} -> {target}"
