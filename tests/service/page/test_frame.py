@@ -69,7 +69,7 @@ def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -
                 r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|localStorage", text
             ), name
         assert not re.search(r"(https?:)?//[\w.-]+\.\w", text.replace("// ", "")), name
-        for target in re.findall(r'(?:href|src|from|import\() ?=? ?"([^"]+)"', text):
+        for target in re.findall(r'(?:href|src|from|import\() ?=? ?"([^"#$]+)"', text):
             base = FOLDER.parent if name == "index.html" else (FOLDER / name).parent
             found = (base / target).resolve()
             assert target == "docs" or found.relative_to(FOLDER).as_posix() in set(names()), f"{name} -> {target}"
