@@ -6,7 +6,10 @@ import { ProblemBox, Waiting } from "./lib/parts.js";
 import { address, useRoute } from "./lib/route.js";
 import { Session, openSession } from "./lib/session.js";
 
-/** Views in the order of the bar: the title, what the token must allow, and the module whose default export is the component. */
+/**
+ * Views in the order of the bar: the title, what the token must allow, and the module whose default export is the component.
+ * A module that keeps something for a reload exports `forget()` as well.
+ */
 const VIEWS = {
   ask: { title: "Ask", scope: "predict", load: () => import("./views/ask.js") },
   teach: { title: "Teach", scope: "train", load: () => import("./views/teach.js") },
@@ -39,9 +42,10 @@ function Page() {
     setProblem(first ? { ...found, first } : found);
   };
   useEffect(() => void reload(), []);
-  const forget = () => {
+  const forget = async () => {
     token.forget();
     setSession(null);
+    await Promise.all(Object.values(VIEWS).map(({ load }) => load().then((view) => view.forget?.(), () => {})));
     reload();
   };
   return html`
@@ -52,25 +56,31 @@ function Page() {
       ${session && html`<${Session.Provider} value=${{ ...session, reload, refused }}><${View} key=${name} name=${name} route=${route} /><//>`}
       ${!session && !problem && html`<${Waiting}>Connecting to the server<//>`}
     </main>
-    <footer class="quiet">For research use only.</footer>`;
+    <${Foot} session=${session} />`;
 }
 
 function Top({ name, session, forget }) {
   const shown = Object.entries(VIEWS).filter(([, { scope }]) => session && (!scope || session.may(scope)));
-  const served = session && `Backbone ${session.ready.backbone}, executor ${session.limits.engine.executor}, ${session.limits.engine.precision}`;
   return html`<header>
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <h1>Lensmount</h1>
-    <p id="served" class="quiet">${served}</p>
-    <div class="right">
-      ${session && html`<${Who} who=${session.who} />`}
-      <a href="docs">API reference</a>
-      ${token.get() && html`<button type="button" onClick=${forget}>Forget the token</button>`}
-    </div>
     <nav aria-label="Views">
       ${shown.map(([view, { title }]) => html`<a key=${view} href=${address(view)} aria-current=${view === name ? "page" : undefined}>${title}</a>`)}
     </nav>
+    <div class="right">
+      ${session && html`<${Who} who=${session.who} />`}
+      <a href="docs">API reference</a>
+      ${token.get() && html`<button type="button" class="plain" onClick=${forget}>Forget the token</button>`}
+    </div>
   </header>`;
+}
+
+/** What serves the page. */
+function Foot({ session }) {
+  return html`<footer class="quiet">
+    <span>For research use only.</span>
+    ${session && html`<span id="served">Backbone ${session.ready.backbone}, executor ${session.limits.engine.executor}, ${session.limits.engine.precision}</span>`}
+  </footer>`;
 }
 
 /** Who the server takes the user for; nothing on an open server, where everybody is the same. */
@@ -106,6 +116,7 @@ function TokenForm({ opened }) {
 function View({ name, route }) {
   const [shown, setShown] = useState(null);
   const { title, load } = VIEWS[name];
+  useEffect(() => void (shown && performance.mark("interactive")), [shown]); // the view answers to clicks
   useEffect(() => {
     document.title = `${title} · Lensmount`;
     load().then(

@@ -95,6 +95,7 @@ async def show_limits(context: Server) -> dict[str, Any]:
         "max_dataset_classes": settings.max_dataset_classes,
         "max_upload_chunk_bytes": settings.max_upload_chunk_bytes,
         "max_unreadable_fraction": settings.max_unreadable_fraction,
+        "feedback": settings.feedback == "on",
     }
 
 

@@ -4,9 +4,9 @@ const KEY = "lensmount-token"; // in sessionStorage, which ends with the tab
 
 /** A response of application/problem+json, or a missing response. `retryable` if the same request may succeed later. */
 export class Problem extends Error {
-  constructor({ title = "No response", detail = "", code = "no_answer", status = 0, request_id = "" }) {
+  constructor({ title = "No response", detail = "", code = "no_answer", status = 0, request_id = "", retryAfter = 0 }) {
     super(detail);
-    Object.assign(this, { title, detail, code, status, requestId: request_id });
+    Object.assign(this, { title, detail, code, status, requestId: request_id, retryAfter });
     this.retryable = [0, 408, 429, 500, 502, 503, 504].includes(status);
   }
 }
@@ -48,16 +48,32 @@ export async function picture(path) {
 
 /** The results of one file for several adapters, in the order of the adapters. */
 export async function predict(file, adapters, signal) {
-  const names = adapters.map(encodeURIComponent).join(",");
-  const headers = { "Content-Type": file.type || "application/octet-stream" };
-  const body = await ask(`predict?adapter=${names}&top_k=50`, { method: "POST", body: file, headers, signal });
+  const body = await ask(predictPath(adapters), { method: "POST", body: file, headers: typeOf(file), signal });
   return body.results ?? [body];
 }
+
+/** The results of `files` for several adapters, ordered by file and then by adapter. */
+export async function predictMany(files, adapters) {
+  if (files.length === 1) return predict(files[0], adapters);
+  const form = new FormData();
+  files.forEach((file, number) => form.append("file", file, `${number}`)); // the names stay here
+  return (await ask(predictPath(adapters), { method: "POST", body: form })).results;
+}
+
+const predictPath = (adapters) => `predict?adapter=${adapters.map(encodeURIComponent).join(",")}&top_k=50`;
+
+/** Tells the server the right `label` of an image that `adapter` answered; `answer` is the request_id of the answer. */
+export function correct(file, { adapter, label, who, answer }) {
+  const query = new URLSearchParams({ adapter, label, who, ...(answer && { request_id: answer }) });
+  return ask(`feedback?${query}`, { method: "POST", body: file, headers: typeOf(file) });
+}
+
+const typeOf = (file) => ({ "Content-Type": file.type || "application/octet-stream" });
 
 /** The file with what speaks for `label` in colour, as an image, and the method and grid of the explanation. */
 export async function explain(file, adapter, label, method) {
   const query = new URLSearchParams({ adapter, label, method });
-  const headers = { "Content-Type": file.type || "application/octet-stream", Accept: "image/png" };
+  const headers = { ...typeOf(file), Accept: "image/png" };
   return ask(`explain?${query}`, { method: "POST", body: file, headers }, async (response) => {
     const about = response.headers.get("Lensmount-Explanation") ?? "";
     return { image: await response.blob(), grid: /grid=(\d+)x(\d+)/.exec(about)?.slice(1) ?? [] };
@@ -79,6 +95,9 @@ async function ask(path, { headers = {}, ...options }, read = (response) => resp
       : "the server cannot be reached, or the file cannot be read. Fix: check that both still exist";
     throw new Problem({ detail, status: response?.status ?? 0 });
   }
-  if (!response.ok) throw new Problem({ status: response.status, ...body });
+  if (!response.ok) {
+    const retryAfter = Number(response.headers.get("Retry-After")) || 0; // seconds
+    throw new Problem({ status: response.status, retryAfter, ...body });
+  }
   return body;
 }

@@ -4,8 +4,17 @@ import { useEffect, useState } from "./html.js";
 
 export function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
-  const [view, ...rest] = path.split("/").map(decodeURIComponent);
+  const [view, ...rest] = path.split("/").map(decoded);
   return { view, rest, query: new URLSearchParams(query) };
+}
+
+/** The text of a part; a part that is not well encoded, such as one typed by hand, is taken as it is. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 /** The hash of a view. Every part is encoded, so that a name may hold any character. */
