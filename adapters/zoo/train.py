@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import safetensors.torch
 import typer
 from rich.console import Console
 
 from lensmount_adapters.adapter.admission import admit
-from lensmount_adapters.adapter.file import dump_adapter, parse_adapter, write_adapter
+from lensmount_adapters.adapter.file import METADATA_KEY, dump_adapter, parse_adapter, write_adapter
 from lensmount_adapters.adapter.manifest import Manifest
+from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.backbone.load import load_backbone, weights_from
 from lensmount_adapters.cli.terminal import progress_bar
 from lensmount_adapters.report.card import model_card
@@ -49,6 +51,7 @@ class Recipe:
     limits: str
     license: str
     settings: dict[str, Any] = field(default_factory=dict)
+    titles: dict[str, str] = field(default_factory=dict)  # for labels that are not words
     shipped: dict[str, Any] = field(default_factory=dict)  # where the shipped file was trained otherwise
 
 
@@ -105,6 +108,7 @@ RECIPES = (
             "near-copies of one image cannot be ruled out. Not for watching people."
         ),
         license="Apache-2.0 (weights); images CC BY 4.0 (Khan 2022)",
+        titles={"smoking": "Smoking", "notsmoking": "Not smoking"},
         settings={
             "augment": "photo-robust",
             "resize": "crop",
@@ -134,6 +138,11 @@ RECIPES = (
             "will do worse."
         ),
         license="Apache-2.0 (weights); images LC25000 (Borkowski 2019)",
+        titles={
+            "lung_aca": "Adenocarcinoma",
+            "lung_n": "Normal lung tissue",
+            "lung_scc": "Squamous cell carcinoma",
+        },
         settings={
             "group_regex": r"^(.+_g\d+)_",
             "augment": "microscopy",
@@ -180,6 +189,8 @@ def main(
             measure_promises(config)
         elif not cards:
             _train(config, console)
+        if recipe.titles:
+            give_titles(config.out, recipe.titles)
         content = config.out.read_bytes()
         manifest = parse_adapter(content).manifest
         if manifest.training.get(RECORD, {}).get("after_training"):
@@ -199,6 +210,14 @@ def _train(config: TrainingConfig, console: Console) -> None:
     console.print(f"Wrote {result.path} ({result.size_bytes:,} bytes, {result.record['seconds']:.0f} s)")
     if result.interrupted:
         raise SystemExit("interrupted: the file has the best epoch so far, the card is not written")
+
+
+def give_titles(path: Path, titles: dict[str, str]) -> None:
+    """Write the titles of the labels into the file at `path`; its tensors keep their bytes."""
+    parsed = parse_adapter(path.read_bytes())
+    manifest = parsed.manifest.model_copy(update={"titles": titles, "schema_version": 2})
+    data = safetensors.torch.save(dict(parsed.tensors), metadata={METADATA_KEY: Manifest.parse(manifest.dump()).dump()})
+    write_atomic(path, data)
 
 
 def measure_promises(config: TrainingConfig) -> None:

@@ -143,6 +143,7 @@ class Manifest(Strict):
     license: Text = ""
     description: Text = ""
     trust: Trust | None = None  # left out of the JSON if None, as in files of before it
+    titles: dict[Label, Label] = Field(default_factory=dict)  # how people read a label; left out as well if empty
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -153,6 +154,12 @@ class Manifest(Strict):
     def _labels_are_distinct(self) -> Manifest:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("found a label twice, expected distinct labels")
+        return self
+
+    @model_validator(mode="after")
+    def _titles_are_of_labels(self) -> Manifest:
+        if unknown := self.titles.keys() - set(self.labels):
+            raise ValueError(f"found a title for {min(unknown)!r}, expected titles for labels of the adapter")
         return self
 
     @model_validator(mode="after")
@@ -189,7 +196,8 @@ class Manifest(Strict):
 
     def dump(self) -> str:
         """The manifest as JSON with sorted keys: equal manifests give equal text."""
-        document = self.model_dump(mode="json", exclude={"trust"} if self.trust is None else None)
+        absent = {name for name in ("trust", "titles") if not getattr(self, name)}
+        document = self.model_dump(mode="json", exclude=absent)
         return json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
 
     def scales(self) -> dict[str, float]:

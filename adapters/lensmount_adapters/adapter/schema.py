@@ -3,7 +3,7 @@
 | version | holds |
 |---|---|
 | 1 | low-rank and CP/Tucker factors up to rank 256 with an alpha above 0; full deltas of biases, norms and statistics |
-| 2 | also full deltas of tensors of any shape, row and column scales, any rank, an alpha of 0 or below, a trust block |
+| 2 | also full deltas of any tensor, row and column scales, any rank, an alpha of 0 or below, a trust block, titles |
 
 A file is written as version 1 whenever it can be, so that servers of before version 2 read it. Files of version 1 are
 read for ever, by the rules of version 1.
@@ -50,11 +50,12 @@ def _newer(manifest: Manifest, tensors: Mapping[str, Tensor]) -> AdapterError | 
                 f"schema version 1. {_FIX}",
                 code="rank_too_large",
             )
-    if manifest.trust is not None:
-        return AdapterInvalid(
-            f"manifest, trust: found a trust block, expected none in a file of schema version 1. {_FIX}",
-            code="manifest_invalid",
-        )
+    for name, what in (("trust", "a trust block"), ("titles", "titles of labels")):
+        if getattr(manifest, name):
+            return AdapterInvalid(
+                f"manifest, {name}: found {what}, expected none in a file of schema version 1. {_FIX}",
+                code="manifest_invalid",
+            )
     for name, tensor in tensors.items():
         if what := _newer_tensor(name, tensor):
             return AdapterInvalid(

@@ -70,7 +70,14 @@ def read_adapter_info(fields: JsonFields) -> AdapterInfo:
         protected_aliases=fields.strings("protected_aliases") if "protected_aliases" in fields.value else (),
         draft=bool(fields.value.get("draft")),
         rollouts=_rollouts(fields),
+        titles=_titles(fields),
     )
+
+
+def _titles(fields: JsonFields) -> dict[str, str]:
+    """How people read the labels. Servers of before titles do not say it."""
+    found = fields.child_or_none("titles")
+    return {} if found is None else {label: found.string(label) for label in found.value}
 
 
 def tenant_of(fields: JsonFields) -> str:

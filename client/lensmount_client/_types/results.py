@@ -88,6 +88,7 @@ class AdapterInfo:
     protected_aliases: tuple[str, ...] = ()  # those that only an administrator of the tenant moves
     draft: bool = False  # whether the latest version is a first draft, which no job has trained
     rollouts: Mapping[str, Rollout] = field(default_factory=dict)  # the aliases for which another version is tried
+    titles: Mapping[str, str] = field(default_factory=dict)  # how people read a label, for labels with a title
 
 
 @dataclass(frozen=True)

@@ -312,6 +312,7 @@ def _info(context: TenantContext, entry: Entry) -> AdapterInfo:
         created_at=latest.created_at,
         method=latest.manifest.method,
         labels=list(latest.manifest.labels),
+        titles=latest.manifest.titles,
         backbone=BackboneInfo(**latest.manifest.backbone.model_dump()),
         aliases=entry.aliases,
         protected_aliases=list(entry.protected),

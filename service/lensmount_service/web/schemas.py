@@ -194,6 +194,11 @@ class AdapterInfo(AdapterRef):
     created_at: str
     method: str = Field(examples=["lora"])
     labels: list[str]
+    titles: dict[str, str] = Field(
+        default_factory=dict,
+        description="How people read a label, for the labels that the file gives a title",
+        examples=[{"lung_n": "Normal lung tissue"}],
+    )
     backbone: BackboneInfo
     aliases: dict[str, int] = Field(examples=[{"prod": 1}])
     protected_aliases: list[str] = Field(

@@ -69,6 +69,7 @@ def test_usual_numbers_are_accepted(draw_manifest: Any) -> None:
 TEXTS: dict[str, tuple[dict[str, Any], str]] = {
     "a label with CSI": ({"labels": ("a", "b\x9b31m")}, r"labels\.1: found U\+009B"),
     "a label with an override": ({"labels": ("a\u202eb", "c")}, r"labels\.0: found U\+202E"),
+    "a title with an override": ({"titles": {"a": "a\u202eb"}}, r"titles\.a: found U\+202E"),
     "a label with a line": ({"labels": ("a\u2028b", "c")}, r"labels\.0: found U\+2028"),
     "an author": ({"training": {"author": "a\u200bb"}}, r"training\.author: found U\+200B"),
     "a nested list": ({"training": {"notes": [{"by": "\ue000"}]}}, r"training\.notes\.0\.by: found U\+E000"),

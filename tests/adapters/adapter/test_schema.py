@@ -45,6 +45,7 @@ NEW: dict[str, tuple[Change, str]] = {
     "a column scale": (tensor(f"{CONV}.weight.column_scale", torch.ones(16)), "adapter_unknown_target"),
     "a negative alpha": (factors(4, -8.0), "manifest_invalid"),
     "an alpha of 0": (factors(4, 0.0), "manifest_invalid"),
+    "a title": (lambda parts: parts.manifest.update({"titles": {"no": "Not there"}}), "manifest_invalid"),
 }
 
 
@@ -88,9 +89,9 @@ def test_what_version_1_holds_is_written_as_version_1(
 def test_files_of_the_zoo_stay_what_they_are_when_they_are_written_again(name: str) -> None:
     data = (ZOO / f"{name}.safetensors").read_bytes()
     file = parse_adapter(data)
-    assert file.manifest.schema_version == 2  # for the trust block alone
+    assert file.manifest.schema_version == 2  # for the trust block and the titles alone
     plain = {key: tensor for key, tensor in file.tensors.items() if not key.startswith("trust.")}
-    silent = file.manifest.model_copy(update={"trust": None})
+    silent = file.manifest.model_copy(update={"trust": None, "titles": {}})
     assert parse_adapter(dump_adapter(silent, plain)).manifest.schema_version == 1
     again = parse_adapter(dump_adapter(file.manifest, file.tensors))
     assert again.manifest == file.manifest
