@@ -47,7 +47,7 @@ def test_the_decisions_that_a_request_may_ask_for() -> None:
 
 
 def test_the_page_says_what_an_answer_is_worth_in_the_words_of_the_command_line() -> None:
-    page = (Path(lensmount_service.__file__).parent / "page" / "trust.js").read_text(encoding="utf-8")
+    page = (Path(lensmount_service.__file__).parent / "page" / "lib" / "trust.js").read_text(encoding="utf-8")
     assert all(f'"{words}"' in page for words in (_words.SURE, _words.NOT_SURE, _words.UNLIKE))
     assert f"NAMED = {_words.NAMED};" in page
     for decision in typing.get_args(judge.Decision):

@@ -17,7 +17,11 @@ export function Picker({ picks, pick }) {
   const picked = (name) => picks.some((each) => each.name === name);
   const shown = adapters.filter(({ name }, at) => picked(name) || words[at].includes(wanted));
   const full = picks.length >= limits.max_adapters_per_request;
-  const toggle = ({ name }) => pick(picked(name) ? picks.filter((each) => each.name !== name) : [...picks, { name, at: "" }]);
+  const place = ({ name }) => adapters.findIndex((adapter) => adapter.name === name);
+  const toggle = ({ name }) => {
+    const others = picks.filter((each) => each.name !== name);
+    pick(picked(name) ? others : [...others, { name, at: "" }].toSorted((a, b) => place(a) - place(b))); // in the order of the list
+  };
   return html`<section class="picker" aria-label="What to ask">
     <div class="bar">
       <h2>What to ask</h2>
