@@ -4,6 +4,7 @@ All images are synthetic. They show no real patient, person or plant.
 """
 
 import argparse
+import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -313,6 +314,16 @@ DRAWINGS: dict[str, Callable[[], Picture]] = {
 }
 
 
+PAGE = Path("service/lensmount_service/page/samples/leaves.zip")  # the training set, for "Try this" on the page
+
+
+def pack(folder: Path, out: Path) -> None:
+    """The files below `folder` in one zip, the same bytes each time."""
+    with zipfile.ZipFile(out, "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write into")
@@ -321,6 +332,8 @@ def main() -> None:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         image(draw()).save(out / name, optimize=True, quality=92)
         print(out / name)
+    if out == Path(__file__).parent:
+        pack(out / "train", out.parent / PAGE)
 
 
 if __name__ == "__main__":

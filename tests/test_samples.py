@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -87,3 +88,10 @@ def test_outside_the_cell_a_blood_cell_image_is_black() -> None:
             corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
             assert not corners.any()
             assert picture[picture.shape[0] // 2, picture.shape[1] // 2].min() > 80
+
+
+def test_the_page_has_the_training_set() -> None:
+    page = SAMPLES.parent / "service/lensmount_service/page/samples/leaves.zip"
+    with zipfile.ZipFile(page) as archive:
+        found = {f"train/{name}": archive.read(name) for name in archive.namelist()}
+    assert found == {name: (SAMPLES / name).read_bytes() for name in LEAVES}, "Fix: make samples"

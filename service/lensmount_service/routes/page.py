@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     ".png": "image/png",
     ".jpg": "image/jpeg",
     ".txt": "text/plain; charset=utf-8",  # the licences of what others wrote
+    ".zip": "application/zip",  # images to try the page with
 }
 
 
