@@ -26,7 +26,7 @@ class Task {
     const [[record], images] = await Promise.all([this.kept.all("task"), this.kept.all("images")]);
     this.clear();
     if (record && record.owner !== owner) await this.forget();
-    else if (record) this.state = { ...this.state, ...record.kept, images: images.sort((a, b) => a.order - b.order) };
+    else if (record) this.state = { ...this.state, ...record.kept, images: images.sort((a, b) => a.order - b.order), run: going(record.kept.run) };
     this.tell();
   }
 
@@ -69,17 +69,17 @@ class Task {
     const { name, placed } = classId ? { name: null, placed: found.map((each) => ({ ...each, label: null })) } : place(found);
     this.change({ refused: [], again: 0, reading: { done: 0, total: found.length } });
     if (name && !this.state.named) this.change({ name: asName(name) });
-    const all = placed.map((each) => ({ ...each, classId: classId ?? this.classOf(each.label) }));
+    const now = Date.now();
+    const all = placed.map((each, index) => ({ ...each, order: now + index / 1e6, classId: classId ?? this.classOf(each.label) }));
     let next = 0;
     const turn = async () => {
       while (next < all.length) {
         const each = all[next++];
-        this.take(await read(each, limits), each.classId);
+        this.take({ ...(await read(each, limits)), order: each.order }, each.classId);
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, turn));
-    this.state.images.sort((a, b) => a.order - b.order);
-    this.change({ reading: null });
+    this.change({ reading: null, images: this.state.images.toSorted((a, b) => a.order - b.order) });
   }
 
   take(image, classId) {
@@ -89,8 +89,7 @@ class Task {
     else if (images.some((other) => other.digest === image.digest && other.classId === classId)) {
       this.change({ ...progress, again: again + 1 });
     } else {
-      const order = `${image.path.replace(/\d+/g, (digits) => digits.padStart(8, "0"))}`;
-      const made = { ...image, id: `${classId} ${image.digest}`, classId, order };
+      const made = { ...image, id: `${classId} ${image.digest}`, classId };
       this.kept.put("images", made);
       this.change({ ...progress, images: [...images, made] });
     }
@@ -114,6 +113,9 @@ class Task {
     return number;
   }
 }
+
+/** What a run is after a reload: one that was being sent when the page was closed has to be started again. */
+const going = (run) => (["sending", "drafting", "submitting"].includes(run?.phase) ? null : run);
 
 const newClass = (number) => ({ id: `${Date.now()}-${number}-${Math.random()}`, name: `Class ${number}`, given: false });
 
