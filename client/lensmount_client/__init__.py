@@ -205,6 +205,7 @@ if TYPE_CHECKING:
         LabelInfo,
         NextImage,
         NextImages,
+        Pool,
         Published,
         UnlabelledImage,
     )
@@ -290,7 +291,7 @@ __all__ = [
     "Jobs", "JobsFull", "LabelDoubt", "LabelInfo", "LeaseLost", "LensmountError", "LocalError", "ManifestInvalid",
     "ManifestMissing", "Mask", "MethodNotAllowed", "MissingPart", "MultipartMalformed", "MultipartTruncated",
     "NextImage", "NextImages", "NoLabel", "NotAcceptable", "NotFound", "NotPublished", "OriginNotAllowed",
-    "OutOfMemory", "Outcome", "Outcomes", "OutputNotFinite", "Overloaded", "Pools", "PreconditionFailed",
+    "OutOfMemory", "Outcome", "Outcomes", "OutputNotFinite", "Overloaded", "Pool", "Pools", "PreconditionFailed",
     "Prediction", "PredictionError", "Predictions", "PreprocessingMismatch", "Problem", "ProblemError",
     "PublicNameTaken", "PublicReadOnly", "Published", "PushedAdapter", "QueueFull", "QuotaExceeded", "Quotas",
     "RankTooLarge", "Replaced", "RequestTimeout", "ResponseTooLarge", "RetryPolicy", "ReviewFailed", "RightAnswers",

@@ -25,8 +25,8 @@ NAMES = {  # repeats the imports of __init__.py for the running program; a test 
     "_resources.rollouts": "AsyncRollouts Rollouts",
     "_resources.tokens": "AsyncTokens Tokens",
     "_types.access": "AuditPage AuditRecord Quotas Token TokenSecret WhoAmI",
-    "_types.datasets": "Dataset DatasetReport DatasetWarning Draft Feedback LabelInfo NextImage NextImages Published "
-    "UnlabelledImage",
+    "_types.datasets": "Dataset DatasetReport DatasetWarning Draft Feedback LabelInfo NextImage NextImages Pool "
+    "Published UnlabelledImage",
     "_types.ended": "JobCancelled JobEnded JobFailed NotPublished",
     "_types.evaluation": "ClassResult Decided Evaluation FailedImage Interval",
     "_types.inputs": "ImageInput",

@@ -60,7 +60,7 @@ from lensmount_service.routes.docs import FILES as DOCS_FILES
 from lensmount_service.routes.docs import docs_router
 from lensmount_service.routes.drafts.draft import draft_router
 from lensmount_service.routes.explain import explain_router
-from lensmount_service.routes.labelling import feedback, labels, labelstudio, reviews
+from lensmount_service.routes.labelling import feedback, labels, labelstudio, pools, reviews
 from lensmount_service.routes.labelling.next_images import next_router
 from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
@@ -105,7 +105,21 @@ MAX_CHOICES = 16  # requests for the next images to label that wait, the one in 
 REAP_S = 5.0  # seconds between two checks for jobs whose last worker is gone
 
 _ROOMS = (
-    *(adapters, aliases, rollouts, imports, datasets, reviews, labels, sharing, feedback, labelstudio, jobs, health),
+    *(
+        adapters,
+        aliases,
+        rollouts,
+        imports,
+        datasets,
+        reviews,
+        labels,
+        pools,
+        sharing,
+        feedback,
+        labelstudio,
+        jobs,
+        health,
+    ),
     *(token_routes, whoami, audit_routes),
 )
 

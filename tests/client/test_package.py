@@ -90,6 +90,7 @@ NOT_ERRORS = {
     "NextImages",
     "Outcome",
     "Outcomes",
+    "Pool",
     "Pools",
     "Prediction",
     "PredictionError",

@@ -47,6 +47,17 @@ class TinyPools:
                 return 201, self.version(name, query.get("base")), {}
         return problem(404, "not_found", "nothing here")
 
+    def summaries(self) -> tuple[int, Any, dict[str, str]]:
+        labelled = {label["digest"] for label in self.labels}
+        pools = [
+            {
+                **{"name": name, "images": len(images), "size_bytes": sum(map(len, images))},
+                **{"labelled": len(labelled & set(map(digest_of, images))), "held": {"reader2": 1}},
+            }
+            for name, images in self.images.items()
+        ]
+        return 200, {"pools": pools}, {}
+
     def next(self, name: str, query: dict[str, str]) -> tuple[int, Any, dict[str, str]]:
         self.asked.append(query)
         done = len(self.asked) > 1

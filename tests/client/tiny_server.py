@@ -53,6 +53,8 @@ class TinyServer:
                 return self.explained(query, body)
             case "POST", ["feedback"]:
                 return self.pools.corrected(query, body)
+            case "GET", ["pools"]:
+                return self.pools.summaries()
             case _, ["datasets", name, ("unlabelled" | "next" | "labels" | "versions") as part, *_]:
                 return self.pools.answer(method, name, part, query, body)
             case "GET", ["adapters"] if "deleted" in query:

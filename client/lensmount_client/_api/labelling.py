@@ -20,6 +20,7 @@ from lensmount_client._types.datasets import (
     LabelInfo,
     NextImage,
     NextImages,
+    Pool,
     Published,
     UnlabelledImage,
 )
@@ -39,6 +40,22 @@ class Wanted:
     n: int = 10
     strategy: str = "staged"
     lease_s: float = 900.0
+
+
+def list_pools() -> Call[list[Pool]]:
+    def read(response: Response) -> list[Pool]:
+        return [
+            Pool(
+                name=item.string("name"),
+                images=item.integer("images"),
+                labelled=item.integer("labelled"),
+                size_bytes=item.integer("size_bytes"),
+                held={who: item.child("held").integer(who) for who in item.child("held").value},
+            )
+            for item in JsonFields.of(response).children("pools")
+        ]
+
+    return Call("GET", "/pools", read)
 
 
 def add_unlabelled(name: str, image: bytes, who: str, group: str | None) -> Call[UnlabelledImage]:

@@ -61,6 +61,21 @@ def feedback(
 
 
 @with_options
+def list_pools(*, server: ServerOptions) -> None:
+    """List the pools: images that wait for labels, and who has how many reserved."""
+    with server.client() as client:
+        pools = client.pools.list()
+    if server.json:
+        print_json({"pools": [dataclasses.asdict(pool) for pool in pools]})
+        return
+    table = Table("pool", "images", "labelled", "reserved", right=["images", "labelled"])
+    for pool in pools:
+        held = ", ".join(f"{who} {count:,}" for who, count in pool.held.items())
+        table.add_row(pool.name, f"{pool.images:,}", f"{pool.labelled:,}", held)
+    print_table(table)
+
+
+@with_options
 def add_unlabelled(
     name: Name,
     images: Annotated[str, typer.Argument(metavar="IMAGES", help="A file, a folder or a pattern such as 'new/*.png'.")],
@@ -165,6 +180,7 @@ def publish(
 
 
 COMMANDS: Mapping[str, Callable[..., None]] = {
+    "pools": list_pools,
     "unlabelled": add_unlabelled,
     "next": next_images,
     "label": label_images,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 
 from lensmount_client._api import labelling as endpoints
 from lensmount_client._api.labelling import Wanted
 from lensmount_client._files.image import image_bytes
 from lensmount_client._http.operation import AsyncSendCall, SendCall, arun_operation, run_operation
-from lensmount_client._types.datasets import LabelInfo, NextImages, Published, UnlabelledImage
+from lensmount_client._types.datasets import LabelInfo, NextImages, Pool, Published, UnlabelledImage
 from lensmount_client._types.inputs import ImageInput
 
 
@@ -17,6 +18,10 @@ class Pools:
 
     def __init__(self, send: SendCall) -> None:
         self._send = send
+
+    def list(self) -> builtins.list[Pool]:
+        """All pools by name; corrections of an adapter's answers are in NAME-feedback."""
+        return self._send(endpoints.list_pools())
 
     def add(self, name: str, image: ImageInput, who: str, group: str | None = None) -> UnlabelledImage:
         """Send an image that waits for a label. `group` is its patient, slide or source."""
@@ -42,11 +47,11 @@ class Pools:
         """An image of the pool as a PNG with at most `side` pixels on its longer side."""
         return self._send(endpoints.unlabelled_png(name, digest, side))
 
-    def label(self, name: str, labels: Mapping[str, str], who: str) -> list[LabelInfo]:
+    def label(self, name: str, labels: Mapping[str, str], who: str) -> builtins.list[LabelInfo]:
         """Add up to 1,000 labels, by digest. They are durable once this returns."""
         return self._send(endpoints.add_labels(name, labels, who))
 
-    def labels(self, name: str) -> list[LabelInfo]:
+    def labels(self, name: str) -> builtins.list[LabelInfo]:
         """Who said what about which image, in order."""
         return run_operation(endpoints.list_labels(name), self._send)
 
@@ -64,6 +69,10 @@ class AsyncPools:
 
     def __init__(self, send: AsyncSendCall) -> None:
         self._send = send
+
+    async def list(self) -> builtins.list[Pool]:
+        """See `Pools.list`."""
+        return await self._send(endpoints.list_pools())
 
     async def add(self, name: str, image: ImageInput, who: str, group: str | None = None) -> UnlabelledImage:
         """See `Pools.add`."""
@@ -86,11 +95,11 @@ class AsyncPools:
         """See `Pools.png`."""
         return await self._send(endpoints.unlabelled_png(name, digest, side))
 
-    async def label(self, name: str, labels: Mapping[str, str], who: str) -> list[LabelInfo]:
+    async def label(self, name: str, labels: Mapping[str, str], who: str) -> builtins.list[LabelInfo]:
         """See `Pools.label`."""
         return await self._send(endpoints.add_labels(name, labels, who))
 
-    async def labels(self, name: str) -> list[LabelInfo]:
+    async def labels(self, name: str) -> builtins.list[LabelInfo]:
         """See `Pools.labels`."""
         return await arun_operation(endpoints.list_labels(name), self._send)
 

@@ -88,6 +88,17 @@ class UnlabelledImage:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """What waits under one name: images, those with a label, and how many each person has reserved now."""
+
+    name: str
+    images: int
+    labelled: int
+    size_bytes: int
+    held: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class NextImage:
     """An image to label, and the adapter's scores for it, best first."""
 

@@ -84,6 +84,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("POST", "/datasets/{name}/labels"): "train",
     ("GET", "/datasets/{name}/labels"): "train",
     ("POST", "/datasets/{name}/versions"): "train",
+    ("GET", "/pools"): "train",
     ("POST", "/jobs"): "train",
     ("GET", "/jobs"): "train",
     ("GET", "/jobs/{job_id}"): "train",

@@ -18,6 +18,7 @@ from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_service.errors import NotFound, StorageFull, Unavailable, Unusable
+from lensmount_service.pools.overview import PoolSummary, summaries
 from lensmount_service.pools.rows import (
     Answered,
     CheckedImage,
@@ -167,6 +168,11 @@ class Pools:
             state = state_of(connection, name)
         assert state is not None, "a pool has images"
         return state
+
+    def summaries(self, tenant: str) -> list[PoolSummary]:
+        """What each pool of a tenant holds, by name."""
+        with self._database.read() as connection:
+            return summaries(connection, tenant, self._database.now(connection))
 
     def images(self, name: str) -> list[PoolImage]:
         """All images of a pool, in the order in which they came. Raises NotFound if there are none."""

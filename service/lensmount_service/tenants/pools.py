@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lensmount_service.pools.overview import PoolSummary
 from lensmount_service.pools.pools import Pools
 from lensmount_service.pools.rows import Answered, CheckedImage, Decided, PoolImage, PoolLabel, PoolState
 from lensmount_service.pools.versions import publish_pool
@@ -56,6 +57,10 @@ class TenantPools:
     def state(self, name: str) -> PoolState:
         with self.space.own(name) as key:
             return self.pools.state(key)
+
+    def summaries(self) -> list[PoolSummary]:
+        """Those of the tenant alone."""
+        return self.pools.summaries(self.space.tenant)
 
     def images(self, name: str) -> list[PoolImage]:
         with self.space.own(name) as key:

@@ -55,6 +55,25 @@ class PoolInfo(BaseModel):
     size_bytes: int
 
 
+class PoolSummaryInfo(BaseModel):
+    """What a pool holds, and who looks at how many of its images now."""
+
+    name: str = Field(examples=["cells"])
+    images: int
+    labelled: int = Field(description="Images with a label of at least one person")
+    size_bytes: int
+    held: dict[str, int] = Field(
+        description="Images that people have reserved and not labelled yet, by name; at most 100 people",
+        examples=[{"reader1": 10}],
+    )
+
+
+class PoolList(BaseModel):
+    """Pools by name."""
+
+    pools: list[PoolSummaryInfo]
+
+
 class NextImage(BaseModel):
     """An image to label, and what the adapter says about it."""
 

@@ -40,6 +40,8 @@ def test_a_person_labels_what_is_proposed_and_publishes_it(server: Any, lensmoun
     code, out, _ = lensmount("datasets", "label", "cells", *pairs, "--who", "reader1")
     assert (code, out.strip()) == (0, "2 labels kept in cells")
     assert {label["label"] for label in server.pools.labels} == {"a=b"}
+    code, out, _ = lensmount("datasets", "pools")
+    assert (code, out.split()) == (0, ["pool", "images", "labelled", "reserved", "cells", "2", "2", "reader2", "1"])
 
     code, out, err = lensmount("datasets", "publish", "cells")
     assert (code, out.strip()) == (0, "cells@2  9 images, 2 of them from labels")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lensmount_client import AsyncClient, Client, DatasetNotFound, FeedbackOff
+from lensmount_client import AsyncClient, Client, DatasetNotFound, FeedbackOff, Pool
 
 
 def test_images_are_sent_proposed_labelled_and_published(server: Any) -> None:
@@ -18,6 +18,7 @@ def test_images_are_sent_proposed_labelled_and_published(server: Any) -> None:
         client.pools.label("cells", {first.digest: "b"}, "reader2")
         everything = client.pools.labels("cells")
         made = client.pools.publish("cells", base="cells@1")
+        pools = client.pools.list()
         png = client.pools.png("cells", first.digest, side=64)
         client.pools.delete("cells")
         with pytest.raises(DatasetNotFound):
@@ -34,6 +35,7 @@ def test_images_are_sent_proposed_labelled_and_published(server: Any) -> None:
     assert [(label.label, label.who) for label in labels] == [("a", "reader1"), ("b", "reader1")]
     assert [label.number for label in everything] == [1, 2, 3]  # of two pages
     assert (made.dataset.reference, made.labelled, len(made.disputed)) == ("cells@3", 3, 1)
+    assert pools == [Pool("cells", images=2, labelled=2, size_bytes=6, held={"reader2": 1})]
     assert png == b"PNG 64"
 
 
@@ -45,6 +47,7 @@ def test_the_async_client_does_the_same(server: Any) -> None:
             await client.pools.label("cells", {image.digest: "a"}, "reader1")
             kept = await client.feedback(b"two", "malaria", "Uninfected", who="reader1", request_id="0" * 32)
             labels = await client.pools.labels("cells")
+            assert [(pool.name, pool.labelled) for pool in await client.pools.list()] == [("cells", 1)]
             made = await client.pools.publish("cells")
             png = await client.pools.png("cells", image.digest)
             await client.pools.delete("cells")

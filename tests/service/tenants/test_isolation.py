@@ -288,6 +288,7 @@ def all_of(server: Server, lab: str) -> dict[str, Any]:
         "adapters": adapters,
         "datasets": server.done(lab, "GET", "/datasets"),
         "jobs": server.done(lab, "GET", "/jobs"),
+        "pools": server.done(lab, "GET", "/pools"),
         "labels": server.done(lab, "GET", f"/datasets/{LABS[lab][1]}/labels"),
     }
 

@@ -28,6 +28,12 @@ def test_labels_of_the_same_image_in_pools_of_one_name_stay_apart(
     assert server.done("lab2", "GET", "/datasets/slides/labels")["labels"] == []
     made = server.done("lab1", "POST", "/datasets/slides/versions")
     assert (made["name"], made["labelled"], made["tenant"], made["owner"]) == ("slides", 4, "lab1", "lab1-boss")
+    reserved = server.done("lab2", "POST", "/datasets/slides/next?who=reader&adapter=cells&n=3&strategy=margin")
+    while reserved["state"] == "scoring":
+        reserved = server.done("lab2", "POST", "/datasets/slides/next?who=reader&adapter=cells&n=3&strategy=margin")
+    for who, labelled, held in (("lab1", 4, {}), ("lab2", 0, {"reader": 3})):
+        (pool,) = server.done(who, "GET", "/pools")["pools"]
+        assert (pool["name"], pool["images"], pool["labelled"], pool["held"]) == ("slides", 4, labelled, held)
     server.done("lab1", "DELETE", "/datasets/slides/unlabelled")
     assert server.ask("lab2", "GET", f"/datasets/slides/unlabelled/{pools['lab2'][0]}").status_code == 200
 
