@@ -38,9 +38,9 @@ export const get = (path) => ask(path, {});
 export const send = (method, path, body) =>
   ask(path, { method, ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
 
-/** The JSON that answers a file sent to `path`. */
-export const put = (path, blob, headers = {}) =>
-  ask(path, { method: "PUT", body: blob, headers: { "Content-Type": "application/octet-stream", ...headers } });
+/** The JSON that answers a request with a file as its body. */
+export const sendFile = (method, path, blob, headers = {}) =>
+  ask(path, { method, body: blob, headers: { "Content-Type": "application/octet-stream", ...headers } });
 
 /** The image at `path` as a Blob. */
 export async function picture(path) {

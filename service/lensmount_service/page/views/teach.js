@@ -16,6 +16,9 @@ import { Training } from "./teach/training.js";
 
 const BUSY = ["sending", "drafting", "submitting"];
 
+/** The token is forgotten: so are the images. */
+export const forget = () => task.forget();
+
 export default function Teach({ route }) {
   const session = useSession();
   const state = useTask(`${session.who.tenant} ${session.who.actor}`);

@@ -1,6 +1,6 @@
 /** Sends the task's images to the server as one dataset. */
 
-import { get, Problem, put } from "../../lib/api.js";
+import { get, Problem, sendFile } from "../../lib/api.js";
 import { digestOf } from "../../lib/digest.js";
 import { pack, uniqueNames } from "../../lib/zip.js";
 
@@ -11,12 +11,12 @@ export async function sendDataset({ name, classes, images }, limits, progress) {
   const zip = await zipped(classes, images);
   const path = `datasets/${encodeURIComponent(name)}`;
   if (zip.size > limits.max_dataset_bytes) throw tooLarge(zip.size, limits.max_dataset_bytes);
-  if (zip.size <= limits.max_upload_chunk_bytes) return put(path, zip);
+  if (zip.size <= limits.max_upload_chunk_bytes) return sendFile("PUT", path, zip);
   const upload = `${path}/uploads/${await digestOf(zip)}`;
   let { received } = await get(upload);
   for (;;) {
     const end = Math.min(zip.size, received + limits.max_upload_chunk_bytes);
-    const answer = await put(upload, zip.slice(received, end), { "Content-Range": `bytes ${received}-${end - 1}/${zip.size}` });
+    const answer = await sendFile("PUT", upload, zip.slice(received, end), { "Content-Range": `bytes ${received}-${end - 1}/${zip.size}` });
     if (answer.digest) return answer;
     received = answer.received;
     progress(received / zip.size);

@@ -41,10 +41,12 @@ function Sent({ run: { phase, share, sent } }) {
   <//>`;
 }
 
-function Draft({ run: { phase, draft, draftProblem, kept } }) {
+function Draft({ run: { phase, draft, draftProblem, kept, others } }) {
   if (phase === "sending" || (phase === "stopped" && !draft)) return html`<${Step} state="later" title="First draft" />`;
   if (draftProblem) return html`<${Step} state="failed" title="There is no first draft"><${ProblemBox} problem=${draftProblem} /><//>`;
-  if (kept) return html`<${Step} state="done" title=${`Version ${kept} answers until the new one is trained`} />`;
+  if (kept) return html`<${Step} state="done" title=${`Version ${kept} answers until the new one is trained`}>
+    ${others && html`<p class="quiet">It tells other classes apart. The new version replaces it as soon as it is trained.</p>`}
+  <//>`;
   if (!draft) return html`<${Step} state="now" title="Making a first draft …" />`;
   return html`<${Step} state="done" title=${`First draft live ${draft.after < 10 ? draft.after.toFixed(1) : Math.round(draft.after)} s after you pressed Teach`}>
     <p class="quiet">It is a first draft from ${plural(draft.images, "image")}.

@@ -19,7 +19,7 @@ export async function teach(session) {
     const { version, report } = sent;
     note({ phase: "drafting", sent: { version, images: sent.images, remarks: [...report.warnings.map(({ message }) => message), ...report.notes] } });
     const live = session.adapters.find((adapter) => adapter.name === name);
-    if (keeps(live, classes)) note({ kept: live.version });
+    if (live && !live.draft) note({ kept: live.version, others: !sameClasses(live, classes) }); // a draft replaces only drafts
     else await draft(name, version, note, started);
     session.reload();
     if (train) await startTraining(session);
@@ -29,9 +29,8 @@ export async function teach(session) {
   }
 }
 
-/** Whether the adapter was trained for the same classes: then it answers on until a better one is there. */
-const keeps = (adapter, classes) =>
-  adapter && !adapter.draft && adapter.labels.toSorted().join("\n") === classes.map(({ name }) => name.trim()).toSorted().join("\n");
+const sameClasses = (adapter, classes) =>
+  adapter.labels.toSorted().join("\n") === classes.map(({ name }) => name.trim()).toSorted().join("\n");
 
 async function draft(name, version, note, started) {
   const query = new URLSearchParams({ adapter: name, version });
@@ -45,11 +44,13 @@ async function draft(name, version, note, started) {
 
 /** Starts the job on what was sent, and puts it into the address, so that a reload and a link find it. */
 export async function startTraining(session) {
-  const { name, options, sent } = task.state.run;
+  const { name, options, sent, others } = task.state.run;
   const note = (fields) => task.change({ run: { ...task.state.run, ...fields } });
   note({ phase: "submitting", jobProblem: null });
   try {
-    const job = await send("POST", "jobs", { dataset: `${name}@${sent.version}`, adapter: name, ...options });
+    const dataset = `${name}@${sent.version}`;
+    const force = Boolean(others); // the version of other classes cannot be compared with the new one
+    const job = await send("POST", "jobs", { ...options, dataset, adapter: name, force });
     note({ phase: "training", jobId: job.id });
     if (location.hash.startsWith("#/teach")) location.replace(address("teach", [name], { job: job.id }));
   } catch (error) {
