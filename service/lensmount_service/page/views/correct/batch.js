@@ -4,6 +4,7 @@ import { asProblem, send } from "../../lib/api.js";
 
 const RESERVED = 10; // images at a time
 const POLL_MS = 1000;
+const BY_DOUBT = "strategy=margin"; // the server's advice for such a network
 
 /** `changed()` is called after every change of `seen` ({digest, label}), `at`, `words` (instead of an image) and `problem`. */
 export class Batch {
@@ -29,15 +30,25 @@ export class Batch {
     this.changed();
   }
 
+  /** The next images of the pool: the server chooses them by features, or by doubt alone where the network gives none. */
+  async next(more = {}) {
+    const path = `${this.path}/next?${new URLSearchParams({ adapter: this.adapter, who: this.who, n: RESERVED, ...more })}`;
+    try {
+      return await send("POST", path);
+    } catch (error) {
+      if (!more.strategy && error.status === 422 && error.detail.includes(BY_DOUBT)) return this.next({ strategy: "margin" });
+      throw error;
+    }
+  }
+
   /** Reserve the next images and show the first of them. */
   async more() {
-    const path = `${this.path}/next?${new URLSearchParams({ adapter: this.adapter, who: this.who, n: RESERVED })}`;
     try {
-      let answer = await send("POST", path);
+      let answer = await this.next();
       while (answer.state === "scoring" && !this.closed) {
         this.say(`The adapter looks at the images: ${answer.done} of ${answer.total} …`);
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-        answer = await send("POST", path);
+        answer = await this.next();
       }
       const known = new Set(this.seen.map(({ digest }) => digest));
       const added = answer.items.filter(({ digest }) => !known.has(digest));

@@ -50,7 +50,7 @@ function Send({ person, reload }) {
         const query = new URLSearchParams({ who: person || "page" });
         added += (await sendFile("POST", `datasets/${encodeURIComponent(pool)}/unlabelled?${query}`, file)).added;
       }
-      setState({ words: `${plural(added, "image")} added to ${pool}. ${found.length - added ? `${plural(found.length - added, "image")} were there already.` : ""}` });
+      setState({ words: `${plural(added, "image")} added to ${pool}. ${found.length - added ? `It already had ${found.length - added} of them.` : ""}` });
     } catch (error) {
       setState({ words: `${plural(added, "image")} added to ${pool}.`, problem: asProblem(error) });
     }
