@@ -145,6 +145,9 @@ def test_copies_conflicts_and_unreadable_files_are_shown_as_they_come(
     assert page.evaluate("document.documentElement.scrollWidth") == 320
     page.get_by_role("button", name="Keep in 白血球").click()
     page.get_by_role("button", name="Remove plain.png").click()
+    page.get_by_role("button", name="Remove the class 白血球").click()
+    page.get_by_text("6 images removed.").wait_for()
+    page.get_by_role("button", name="Undo").click()
     page.get_by_text("Ready.").wait_for()
     assert page.get_by_label("Name of the task").input_value() == "rote-zellen"
 

@@ -49,7 +49,7 @@ export default function Correct({ route }) {
       <p class="quiet">Images without a label wait in a pool. You see those first from which the adapter learns most, and nobody else gets them for 15 minutes.</p>
       <${Pools} pools=${pools.value} />
       <${Start} pools=${pools.value} adapters=${ready} person=${person} setPerson=${remember} start=${(fields) => setChosen((before) => ({ ...fields, turn: (before?.turn ?? 0) + 1 }))} reload=${pools.reload} />
-      ${chosen && html`<${Labelling} key=${chosen.turn} chosen=${chosen} adapter=${ready.find(({ name }) => name === chosen.adapter)} />`}
+      ${chosen && html`<${Labelling} key=${chosen.turn} chosen=${chosen} adapter=${ready.find(({ name }) => name === chosen.adapter)} reserved=${pools.reload} />`}
     </section>
   </div>`;
 }

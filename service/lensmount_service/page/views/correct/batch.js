@@ -8,8 +8,8 @@ const BY_DOUBT = "strategy=margin"; // the server's advice for such a network
 
 /** `changed()` is called after every change of `seen` ({digest, label}), `at`, `words` (instead of an image) and `problem`. */
 export class Batch {
-  constructor({ pool, adapter, who }, changed) {
-    Object.assign(this, { pool, adapter, who, changed });
+  constructor({ pool, adapter, who, reserved = () => {} }, changed) {
+    Object.assign(this, { pool, adapter, who, reserved, changed });
     this.seen = [];
     this.last = []; // positions of the images in the order in which they got a label
     this.at = -1;
@@ -50,6 +50,7 @@ export class Batch {
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
         answer = await this.next();
       }
+      this.reserved();
       const known = new Set(this.seen.map(({ digest }) => digest));
       const added = answer.items.filter(({ digest }) => !known.has(digest));
       if (!added.length) return this.say("No image is left to label.");

@@ -8,11 +8,11 @@ import { PoolImage } from "./pool_image.js";
 
 const KEYS = 9; // labels that have a digit
 
-/** `chosen` is {pool, adapter, who}; `adapter` is an entry of GET /adapters. */
-export function Labelling({ chosen, adapter }) {
+/** `chosen` is {pool, adapter, who}; `adapter` is an entry of GET /adapters. `reserved()` is called when images were. */
+export function Labelling({ chosen, adapter, reserved }) {
   const [, draw] = useState(0);
   const batch = useRef();
-  batch.current ??= new Batch({ ...chosen, adapter: adapter.name }, () => draw((turn) => turn + 1));
+  batch.current ??= new Batch({ ...chosen, adapter: adapter.name, reserved }, () => draw((turn) => turn + 1));
   useEffect(() => {
     batch.current.more();
     return () => (batch.current.closed = true);

@@ -1,7 +1,7 @@
 /** One class: its name, how many images it has and needs, their thumbnails, and ways to add more. */
 
 import { html, useEffect, useMemo, useRef, useState } from "../../lib/html.js";
-import { fromDrop, fromInput } from "../../lib/files.js";
+import { fromDrop, fromInput, fromPaste } from "../../lib/files.js";
 import { plural } from "../../lib/parts.js";
 import { Camera, hasCamera } from "../../lib/webcam.js";
 import { DRAFT, need, TRAIN } from "./advice.js";
@@ -21,9 +21,13 @@ export function Column({ each, images, clashing, limits }) {
     setOver(false);
     add(await fromDrop(event.dataTransfer));
   };
+  const paste = (event) => {
+    const found = fromPaste(event);
+    if (found.length) add(found);
+  };
   const count = images.length;
   return html`<section class=${`column ${over ? "over" : ""}`} aria-label=${`Class ${each.name}`}
-      onDragOver=${(event) => (event.preventDefault(), setOver(true))} onDragLeave=${() => setOver(false)} onDrop=${drop}>
+      onDragOver=${(event) => (event.preventDefault(), setOver(true))} onDragLeave=${() => setOver(false)} onDrop=${drop} onPaste=${paste}>
     <div class="title">
       <input value=${each.name} aria-label="Name of the class" maxlength="100" spellcheck="false"
         onInput=${(event) => task.rename(each.id, event.target.value)} onFocus=${(event) => !each.given && event.target.select()} />
@@ -38,7 +42,7 @@ export function Column({ each, images, clashing, limits }) {
       ${hasCamera() && !camera && html`<button type="button" onClick=${() => setCamera(true)} aria-label=${`Take pictures for ${each.name}`}>Camera</button>`}
       <input ref=${input} type="file" multiple hidden aria-label=${`Images of ${each.name}`} onChange=${(event) => add(fromInput(event.target))} />
     </div>
-    ${count ? html`<${Thumbnails} images=${images} clashing=${clashing} label=${each.name} />` : html`<p class="place quiet">Drop images of this class here</p>`}
+    ${count ? html`<${Thumbnails} images=${images} clashing=${clashing} label=${each.name} />` : html`<p class="place quiet">Drop or paste images of this class here</p>`}
   </section>`;
 }
 
@@ -53,7 +57,7 @@ function Thumbnails({ images, clashing, label }) {
 
 function Thumbnail({ image, clash }) {
   const name = image.path.split("/").at(-1);
-  const remark = clash ? "also in another class" : image.doubt;
+  const remark = clash ? "in two classes" : image.doubt;
   return html`<li class=${clash ? "clash" : image.doubt ? "doubt" : ""} title=${remark ? `${name}: ${remark}` : name}>
     ${image.thumb ? html`<${Picture} blob=${image.thumb} alt=${name} />` : html`<span class="name">${name}</span>`}
     ${remark && html`<span class="remark">${remark}</span>`}

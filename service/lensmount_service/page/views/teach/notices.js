@@ -9,10 +9,12 @@ import { task } from "./task.js";
 const SHOWN = 20; // conflicts at a time
 
 export function Notices({ state }) {
-  const { refused, again, images, reading } = state;
+  const { refused, again, images, reading, removed } = state;
   const doubtful = images.filter(({ doubt }) => doubt).length;
   return html`<div class="notices" aria-live="polite">
     ${reading && html`<p class="waiting quiet">Looking at ${plural(reading.total, "file")}: ${reading.done} done</p>`}
+    ${removed && html`<p class="quiet">${removed.images.length ? plural(removed.images.length, "image") : "A class"} removed.
+      <button type="button" class="plain" onClick=${() => task.undo()}>Undo</button></p>`}
     ${again > 0 && html`<p class="quiet">${plural(again, "image")} left out: the class already has ${again === 1 ? "a copy" : "copies"}.</p>`}
     ${doubtful > 0 && html`<p class="quiet">${plural(doubtful, "image")} marked as doubtful. Remove what does not belong.</p>`}
     ${refused.length > 0 && html`<${Refused} refused=${refused} />`}

@@ -16,7 +16,7 @@ class Task {
   }
 
   clear() {
-    this.state = { ...NEW, classes: [1, 2].map(newClass), images: [], refused: [], again: 0, reading: null };
+    this.state = { ...NEW, classes: [1, 2].map(newClass), images: [], refused: [], again: 0, reading: null, removed: null };
   }
 
   /** Read what the browser kept for this user; what another one left there is removed. */
@@ -50,24 +50,37 @@ class Task {
 
   rename = (id, name) => this.change({ classes: this.state.classes.map((each) => (each.id === id ? { ...each, name, given: true } : each)) });
 
-  addClass = () => this.change({ classes: [...this.state.classes, newClass(this.freeNumber())] });
+  addClass = () => this.change({ removed: null, classes: [...this.state.classes, newClass(this.freeNumber())] });
 
   removeClass(id) {
-    this.removeImages(this.state.images.filter((image) => image.classId === id).map((image) => image.id));
-    this.change({ classes: this.state.classes.filter((each) => each.id !== id) });
+    const { classes, images } = this.state;
+    this.remove(images.filter((image) => image.classId === id), classes.filter((each) => each.id !== id));
   }
 
   removeImages(ids) {
-    const gone = new Set(ids);
-    gone.forEach((id) => this.kept.remove("images", id));
-    this.change({ images: this.state.images.filter(({ id }) => !gone.has(id)) });
+    this.remove(this.state.images.filter(({ id }) => ids.includes(id)), this.state.classes);
+  }
+
+  /** Takes images out, and leaves `classes`. `undo` takes it back until something else is removed or added. */
+  remove(gone, classes) {
+    const { images, classes: before } = this.state;
+    gone.forEach(({ id }) => this.kept.remove("images", id));
+    const left = images.filter((image) => !gone.includes(image));
+    this.change({ classes, images: left, removed: { classes: before, images: gone } });
+  }
+
+  undo() {
+    const { removed, images } = this.state;
+    removed.images.forEach((image) => this.kept.put("images", image));
+    const all = [...images, ...removed.images].sort((a, b) => a.order - b.order);
+    this.change({ classes: removed.classes, images: all, removed: null });
   }
 
   /** Add the files, to the class `classId` or to the classes that their folders name. `limits` is GET /limits. */
   async add(found, limits, classId = null) {
     if (!found.length) return;
     const { name, placed } = classId ? { name: null, placed: found.map((each) => ({ ...each, label: null })) } : place(found);
-    this.change({ refused: [], again: 0, reading: { done: 0, total: found.length } });
+    this.change({ refused: [], again: 0, removed: null, reading: { done: 0, total: found.length } });
     if (name && !this.state.named) this.change({ name: asName(name) });
     const now = Date.now();
     const all = placed.map((each, index) => ({ ...each, order: now + index / 1e6, classId: classId ?? this.classOf(each.label) }));
