@@ -6,6 +6,7 @@ import { asName, place } from "./placing.js";
 import { read } from "./reading.js";
 
 const AT_ONCE = 4; // files that are read at the same time
+const DRAWN_MS = 100;
 const NEW = { name: "", named: false, options: {}, run: null };
 
 class Task {
@@ -39,6 +40,15 @@ class Task {
 
   tell() {
     this.listeners.forEach((listener) => listener(this.state));
+  }
+
+  /** Like `change`, for what comes image by image: it is drawn once for many, and kept with the next change. */
+  note(fields) {
+    this.state = { ...this.state, ...fields };
+    this.soon ??= setTimeout(() => {
+      this.soon = null;
+      this.tell();
+    }, DRAWN_MS);
   }
 
   /** Remove everything from the page and from what the browser keeps. The server keeps what it was sent. */
@@ -98,13 +108,13 @@ class Task {
   take(image, classId) {
     const { images, refused, again, reading } = this.state;
     const progress = { reading: reading && { ...reading, done: reading.done + 1 } };
-    if (image.refused) this.change({ ...progress, refused: [...refused, image] });
+    if (image.refused) this.note({ ...progress, refused: [...refused, image] });
     else if (images.some((other) => other.digest === image.digest && other.classId === classId)) {
-      this.change({ ...progress, again: again + 1 });
+      this.note({ ...progress, again: again + 1 });
     } else {
       const made = { ...image, id: `${classId} ${image.digest}`, classId };
       this.kept.put("images", made);
-      this.change({ ...progress, images: [...images, made] });
+      this.note({ ...progress, images: [...images, made] });
     }
   }
 

@@ -6,7 +6,7 @@ import { enough, taught } from "./advice.js";
 import { sendDataset } from "./sending.js";
 import { task } from "./task.js";
 
-/** Runs whatever view is shown meanwhile; `task.state.run` says how far it is. */
+/** Runs whatever view is shown meanwhile; `task.state.run` says how far it is, in values that IndexedDB can keep. */
 export async function teach(session) {
   const { name, options, images } = task.state;
   const classes = taught(task.state).filter(({ count }) => count);
@@ -25,7 +25,7 @@ export async function teach(session) {
     if (train) await startTraining(session);
     else note({ phase: "drafted" });
   } catch (error) {
-    note({ phase: "stopped", problem: asProblem(error) });
+    note({ phase: "stopped", problem: { ...asProblem(error) } });
   }
 }
 
@@ -38,7 +38,7 @@ async function draft(name, version, note, started) {
     const made = await send("POST", `datasets/${encodeURIComponent(name)}/draft?${query}`);
     note({ draft: { version: made.version, ...made.draft, after: (performance.now() - started) / 1000 } });
   } catch (error) {
-    note({ draftProblem: asProblem(error) }); // training is possible all the same
+    note({ draftProblem: { ...asProblem(error) } }); // training is possible all the same
   }
 }
 
@@ -54,6 +54,6 @@ export async function startTraining(session) {
     note({ phase: "training", jobId: job.id });
     if (location.hash.startsWith("#/teach")) location.replace(address("teach", [name], { job: job.id }));
   } catch (error) {
-    note({ phase: "drafted", jobProblem: asProblem(error) });
+    note({ phase: "drafted", jobProblem: { ...asProblem(error) } });
   }
 }
