@@ -34,9 +34,26 @@ export const token = {
 /** The JSON at `path`. Paths are relative, so the page also works below a proxy's prefix. */
 export const get = (path) => ask(path, {});
 
-/** The JSON that answers a request with another method, and with `body` as JSON if there is one. */
-export const send = (method, path, body) =>
-  ask(path, { method, ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } }) });
+/** The JSON at `path` as `value`, with its ETag as `tag` for the If-Match of a later write. */
+export const tagged = (path) => ask(path, {}, async (response) => ({ value: await response.json(), tag: response.headers.get("ETag") }));
+
+/** The JSON that answers a request with another method, and with `body` as JSON if there is one; null for an empty answer. */
+export const send = (method, path, body, headers = {}) =>
+  ask(path, { method, headers, ...(body && { body: JSON.stringify(body), headers: { "Content-Type": "application/json", ...headers } }) });
+
+/** The file at `path` as a Blob. */
+export const file = (path) => ask(path, { headers: { Accept: "*/*" } }, (response) => response.blob());
+
+/** Saves the file at `path` as `name` on the user's machine. By a request of the page, because a link sends no token. */
+export async function download(path, name) {
+  save(await file(path), name);
+}
+
+export function save(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser may still read it
+}
 
 /** The JSON that answers a request with a file as its body. */
 export const sendFile = (method, path, blob, headers = {}) =>
@@ -85,7 +102,7 @@ export async function explain(file, adapter, label, method) {
 }
 
 /** The JSON at `path`, or what `read` makes of a response without an error. */
-async function ask(path, { headers = {}, ...options }, read = (response) => response.json()) {
+async function ask(path, { headers = {}, ...options }, read = (response) => (response.status === 204 ? null : response.json())) {
   const value = token.get();
   const all = { Accept: "application/json", ...headers, ...(value && { Authorization: `Bearer ${value}` }) };
   let response, body;

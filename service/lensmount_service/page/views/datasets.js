@@ -1,9 +1,9 @@
-/** Datasets. */
+/** Datasets: the list, and everything about one of them. */
 
 import { html } from "../lib/html.js";
-import { useSession } from "../lib/session.js";
+import List from "./datasets/list.js";
+import One from "./datasets/one.js";
 
-export default function Datasets({ route }) {
-  const session = useSession();
-  return html`<h2>Datasets</h2>`;
+export default function Datasets({ route: { rest: [name] } }) {
+  return name ? html`<${One} key=${name} name=${name} />` : html`<${List} />`;
 }

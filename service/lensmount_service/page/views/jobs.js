@@ -1,9 +1,9 @@
-/** Jobs. */
+/** Jobs: the queue, and everything about one job. */
 
 import { html } from "../lib/html.js";
-import { useSession } from "../lib/session.js";
+import List from "./jobs/list.js";
+import One from "./jobs/one.js";
 
-export default function Jobs({ route }) {
-  const session = useSession();
-  return html`<h2>Jobs</h2>`;
+export default function Jobs({ route: { rest: [id] } }) {
+  return id ? html`<${One} key=${id} id=${id} />` : html`<${List} />`;
 }
