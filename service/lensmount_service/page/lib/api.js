@@ -44,17 +44,6 @@ export const send = (method, path, body, headers = {}) =>
 /** The file at `path` as a Blob. */
 export const file = (path) => ask(path, { headers: { Accept: "*/*" } }, (response) => response.blob());
 
-/** Saves the file at `path` as `name` on the user's machine. By a request of the page, because a link sends no token. */
-export async function download(path, name) {
-  save(await file(path), name);
-}
-
-export function save(blob, name) {
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser may still read it
-}
-
 /** The JSON that answers a request with a file as its body. */
 export const sendFile = (method, path, blob, headers = {}) =>
   ask(path, { method, body: blob, headers: { "Content-Type": "application/octet-stream", ...headers } });

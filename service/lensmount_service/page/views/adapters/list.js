@@ -4,15 +4,18 @@ import { html, useMemo, useState } from "../../lib/html.js";
 import { Badge, Empty, number, plural } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
 import { useSession } from "../../lib/session.js";
+import { useNarrow, useWindow } from "../../lib/window.js";
 import { When } from "../../lib/words.js";
 import Deleted from "./deleted.js";
 import Upload from "./upload.js";
 import { linkTo, tierWords, trialOf, troubleOf } from "./words.js";
 
 const LABELS = 8; // shown; the adapter's own page has all
+const NARROW = 640; // pixels, as in adapters.css
+const alphabet = new Intl.Collator("en", { numeric: true });
 const ORDERS = {
-  name: ["Name", (a, b) => a.name.localeCompare(b.name, "en", { numeric: true })],
-  newest: ["Newest first", (a, b) => b.created_at.localeCompare(a.created_at)],
+  name: ["Name", (a, b) => alphabet.compare(a.name, b.name)],
+  newest: ["Newest first", (a, b) => (a.created_at < b.created_at) - (a.created_at > b.created_at)],
   trouble: ["Those with problems first", (a, b) => (a.status === "ready") - (b.status === "ready")],
   trial: ["Those with a rollout first", (a, b) => Object.keys(b.rollouts ?? {}).length - Object.keys(a.rollouts ?? {}).length],
 };
@@ -23,7 +26,7 @@ export default function List() {
   const [order, setOrder] = useState("name");
   const [adding, setAdding] = useState(false);
   const rows = useMemo(
-    () => adapters.map((adapter) => [adapter, [adapter.name, ...adapter.labels].join("\n").toLowerCase(), html`<${Row} key=${adapter.name} adapter=${adapter} />`]),
+    () => adapters.map((adapter) => [adapter, [adapter.name, ...adapter.labels].join("\n").toLowerCase()]),
     [adapters],
   );
   const shown = useMemo(() => {
@@ -31,6 +34,9 @@ export default function List() {
     const [, compare] = ORDERS[order];
     return rows.filter(([, words]) => words.includes(wanted)).sort(([a], [b]) => compare(a, b) || ORDERS.name[1](a, b));
   }, [rows, query, order]);
+  const narrow = useNarrow(NARROW);
+  const height = narrow ? 98 : 68; // as in adapters.css
+  const { list, first, last } = useWindow(shown.length, height);
   const found = shown.length === adapters.length ? plural(adapters.length, "adapter") : `${number(shown.length)} of ${plural(adapters.length, "adapter")}`;
   return html`<div class="view-head">
       <h2>Adapters</h2>
@@ -48,7 +54,9 @@ export default function List() {
       </select></label>
     </div>`}
     ${adapters.length > 0 && html`<p class="quiet" role="status">${found}</p>`}
-    ${shown.length > 0 && html`<ul class="rows long" id="adapter-list">${shown.map(([, , row]) => row)}</ul>`}
+    ${shown.length > 0 && html`<ul class="adapter-rows" id="adapter-list" ref=${list} style=${{ height: `${shown.length * height}px`, paddingTop: `${first * height}px` }}>
+      ${shown.slice(first, last).map(([adapter], at) => html`<${Row} key=${adapter.name} adapter=${adapter} place=${first + at + 1} count=${shown.length} />`)}
+    </ul>`}
     ${!adapters.length && html`<${Empty} title="There are no adapters yet">
       ${may("train") && html`<a href=${address("teach")}>Teach one from your images</a>, or `}add an adapter file that somebody gave you.
     <//>`}
@@ -56,22 +64,19 @@ export default function List() {
     ${may("upload") && html`<${Deleted} />`}`;
 }
 
-function Row({ adapter }) {
+function Row({ adapter, place, count }) {
   const { name, version, versions, labels, created_at, aliases, rollouts = {}, digest } = adapter;
-  const trouble = troubleOf(adapter);
   const more = labels.length > LABELS ? `, … (${number(labels.length)} in total)` : "";
+  const pointing = Object.entries(aliases).map(([alias, at]) => `${alias} = ${at}`);
   const kept = versions.length > 1 ? `version ${version} of ${versions.length}` : `version ${version}`;
-  return html`<li title=${digest}>
-    <div class="main">
+  return html`<li title=${digest} aria-setsize=${count} aria-posinset=${place}>
+    <div class="line">
       <a class="name-link" href=${linkTo(name)}>${name}</a>
-      ${" "}<${Marks} adapter=${adapter} trouble=${trouble} />
-      <div class="quiet">${labels.slice(0, LABELS).join(", ")}${more}</div>
+      <${Marks} adapter=${adapter} trouble=${troubleOf(adapter)} />
+      ${Object.entries(rollouts).map(([alias, rollout]) => html`<${Badge} key=${alias} kind="busy">${alias}: ${trialOf(rollout)}<//>`)}
     </div>
-    <div class="end quiet">
-      ${Object.keys(aliases).length > 0 && html`<span>${Object.entries(aliases).map(([alias, at]) => `${alias} = ${at}`).join(", ")}</span>`}
-      <span>${kept}, <${When} at=${created_at} /></span>
-    </div>
-    ${Object.entries(rollouts).map(([alias, rollout]) => html`<${Badge} key=${alias} kind="busy">${alias}: ${trialOf(rollout)}<//>`)}
+    <div class="line quiet labels">${labels.slice(0, LABELS).join(", ")}${more}</div>
+    <div class="line quiet facts-line">${[kept, ...pointing].join(", ")}, <${When} at=${created_at} /></div>
   </li>`;
 }
 

@@ -1,8 +1,9 @@
 /** An adapter for other tools and other people, and its end. */
 
 import { html, useState } from "../../lib/html.js";
-import { download, get, send } from "../../lib/api.js";
+import { get, send } from "../../lib/api.js";
 import { Asks, Outcome, Part, useAction } from "../../lib/controls.js";
+import { download } from "../../lib/download.js";
 import { useAsked } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
 import { useSession } from "../../lib/session.js";

@@ -73,7 +73,7 @@ function Requests({ sides }) {
   ];
   const errors = shown.flatMap(([word, side]) => Object.entries(side.errors).map(([code, count]) => `${word}: ${number(count)} ${code}`));
   return html`<h4>What each version did</h4>
-    <${Table} label="What each version did" columns=${["", ...shown.map(([word, { version }]) => `version ${version} (${word === "stable" ? "present" : word})`)]} rows=${rows} />
+    <${Table} label="What each version did" columns=${["Figure", ...shown.map(([word, { version }]) => `version ${version} (${word === "stable" ? "present" : word})`)]} rows=${rows} />
     ${errors.length > 0 && html`<p class="quiet">Failures by code: ${errors.join("; ")}.</p>`}`;
 }
 
@@ -93,7 +93,7 @@ function Labelled({ labelled }) {
   const figures = ({ accuracy, ece, brier }) => [accuracy === null ? "–" : percent(accuracy), ece?.toFixed(3) ?? "–", brier?.toFixed(3) ?? "–"];
   return html`<h4>Images that people labelled</h4>
     <p>${plural(images, "image")}: ${difference(labelled)}</p>
-    <${Table} label="Figures on labelled images" columns=${["", "Right", "Calibration error", "Brier score", "Right alone"]}
+    <${Table} label="Figures on labelled images" columns=${["Version", "Right", "Calibration error", "Brier score", "Right alone"]}
       rows=${[["present version", ...figures(stable), number(before)], ["new version", ...figures(candidate), number(after)]]} />
     <p class="quiet">Is it worse in its labels? ${worse(labelled.sequential_p_accuracy)} In its scores? ${worse(labelled.sequential_p_brier)}
       People correct what they saw to be wrong, so both versions are right more often in use than here.</p>`;

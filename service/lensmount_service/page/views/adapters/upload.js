@@ -8,7 +8,7 @@ import { useSession } from "../../lib/session.js";
 import { transfer } from "../../lib/transfer.js";
 import { bytes, listed } from "../../lib/words.js";
 import { pack } from "../../lib/zip.js";
-import Import from "./import.js";
+import Import, { Extract } from "./import.js";
 import { promisesOf } from "./promises.js";
 import { linkTo, methodWords, pathOf } from "./words.js";
 
@@ -22,12 +22,13 @@ export default function Upload({ name: given, tag, changed = () => {} }) {
   const choose = (files) =>
     action.run(async () => {
       const one = files.length === 1 ? files[0].file : null;
-      const blob = one ?? (await pack(files.map(({ file, path }) => ({ path, blob: file })))); // PEFT writes a folder
+      const parts = files.map(({ file, path }) => ({ path, blob: file }));
+      const blob = one ?? (await pack(parts)); // PEFT writes a folder
       const manifest = one && (await manifestOf(one));
       const title = one ? one.name : `${files[0].path.split("/")[0]} (${plural(files.length, "file")})`;
-      setSource({ blob, title, manifest, folder: !one, name: given ?? manifest?.name ?? nameFrom(title) });
+      setSource({ blob, files: parts, title, manifest, folder: !one, name: given ?? manifest?.name ?? nameFrom(title) });
     }, "Reading the file");
-  return html`<div class="upload">
+  return html`<div class=${given ? "upload" : "upload part"}>
     <${DropZone} title="Drop an adapter file here, or choose one" accept=${KINDS} chosen=${choose}
       note="A .safetensors file of Lensmount, or an adapter of PEFT, LyCORIS or kohya's scripts: a file, a zip or a folder. The server checks it before it keeps anything." />
     <${Outcome} action=${action} />
@@ -53,7 +54,7 @@ function Send({ source, given, tag, changed }) {
     }, "Sending the file; the server checks it");
   if (stored) return html`<${Stored} stored=${stored} />`;
   if (importing) return html`<${Import} source=${source} name=${name.trim()} given=${given} changed=${changed} />`;
-  const foreign = action.problem && isForeign(action.problem);
+  const foreign = action.problem && foreignOf(action.problem);
   const rounded = action.problem?.detail.includes("accept-rounded-backbone");
   return html`<form class="fields" onSubmit=${(event) => (event.preventDefault(), put(false))}>
       <p><b>${source.title}</b> <span class="quiet">${bytes(source.blob.size)}${source.manifest ? `, made as ${source.manifest.name}: ${listed(source.manifest.labels ?? [])}` : ""}</span></p>
@@ -63,15 +64,16 @@ function Send({ source, given, tag, changed }) {
     ${action.busy && html`<p class="upload-bar"><${Meter} label="Sent" value=${part} /></p>`}
     ${action.problem?.status === 412
       ? html`<${Outcome} action=${action} first=${async () => `${name} got another version meanwhile.`} reload=${changed} />`
-      : html`<${Outcome} action=${action} />`}
-    ${foreign && html`<div class="said"><span>Another tool wrote this file. The server can turn it into an adapter and say what became of each part.</span>
+      : !foreign && html`<${Outcome} action=${action} />`}
+    <${Extract} problem=${action.problem} />
+    ${foreign && html`<div class="said" role="status"><span>This is ${foreign}. The server can turn it into an adapter, and says what becomes of each part.</span>
       <button type="button" class="primary" onClick=${() => setImporting(true)}>Import it</button></div>`}
     ${rounded && html`<div class="said"><span>The file fits the same network in another precision. The server can adapt it and measure how much its answers change.</span>
       <button type="button" class="primary" onClick=${() => put(true)}>Upload it all the same</button></div>`}`;
 }
 
-/** The message of PUT names the command for a file that may be imported. */
-const isForeign = ({ detail }) => detail.includes("lensmount adapters import");
+/** What another tool's file is, by the message of PUT; null for a file that cannot be imported. */
+const foreignOf = ({ detail }) => (detail.includes("lensmount adapters import") ? (/^found (.+?), expected/.exec(detail)?.[1] ?? "a file of another tool") : null);
 
 function Stored({ stored: { name, version, fresh, note, detail } }) {
   return html`<div class="said stored"><div>

@@ -1,8 +1,9 @@
 /** The versions of an adapter, and the aliases that point at them. */
 
 import { html, useState } from "../../lib/html.js";
-import { download, get, send } from "../../lib/api.js";
+import { get, send } from "../../lib/api.js";
 import { Asks, Outcome, Part, useAction } from "../../lib/controls.js";
+import { download } from "../../lib/download.js";
 import { Badge, Meter, ProblemBox, Waiting, useAsked } from "../../lib/parts.js";
 import { When, bytes } from "../../lib/words.js";
 import Aliases from "./aliases.js";

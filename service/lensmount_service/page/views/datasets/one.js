@@ -1,8 +1,9 @@
 /** One dataset: what is in it, what to check, its review, its versions, and the way to train on it. */
 
 import { html, useState } from "../../lib/html.js";
-import { download, get, send, tagged } from "../../lib/api.js";
+import { get, send, tagged } from "../../lib/api.js";
 import { Asks, Facts, Outcome, Part, Table, useAction } from "../../lib/controls.js";
+import { download } from "../../lib/download.js";
 import { Meter, ProblemBox, Waiting, number, plural, useAsked } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
 import { When, bytes } from "../../lib/words.js";

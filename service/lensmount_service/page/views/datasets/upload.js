@@ -34,7 +34,7 @@ export default function Upload({ name: given, changed }) {
       return { words: warnings ? `${words} ${plural(warnings, "warning")}: look at what to check.` : words, link: html`<a href=${datasetLink(value.name)}>Open ${value.name}</a>` };
     }, "Sending; then the server reads every image");
   };
-  return html`<div class="upload">
+  return html`<div class=${given ? "upload" : "upload part"}>
     <${DropZone} title="Drop a zip or a folder here, or choose a zip" accept=".zip" chosen=${choose}
       note="One subfolder for each label, or a manifest.csv with the columns path and label. The server checks everything before it keeps anything." />
     ${source && html`<form class="fields" onSubmit=${put}>

@@ -1,8 +1,9 @@
 /** The files that a job left. */
 
 import { html } from "../../lib/html.js";
-import { download, get } from "../../lib/api.js";
+import { get } from "../../lib/api.js";
 import { Outcome, Part, useAction } from "../../lib/controls.js";
+import { download } from "../../lib/download.js";
 import { ProblemBox, Waiting, useAsked } from "../../lib/parts.js";
 import { bytes } from "../../lib/words.js";
 

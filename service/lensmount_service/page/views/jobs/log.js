@@ -1,8 +1,8 @@
 /** The log of a job, line by line as it comes. */
 
 import { html, useEffect, useRef, useState } from "../../lib/html.js";
-import { save } from "../../lib/api.js";
 import { Part } from "../../lib/controls.js";
+import { save } from "../../lib/download.js";
 
 /** An event of the stream as one line of the log; null for what only moves the progress bar. */
 export function lineOf(kind, data) {

@@ -8,8 +8,8 @@ import { Meter, ProblemBox, Waiting, number, useAsked } from "../../lib/parts.js
 import { address } from "../../lib/route.js";
 import { useSession } from "../../lib/session.js";
 import { When, duration } from "../../lib/words.js";
-import Curve from "./curve.js";
 import Files from "./files.js";
+import Learning from "./learning.js";
 import { StateBadge } from "./list.js";
 import Log, { lineOf } from "./log.js";
 import NoWorker from "./no_worker.js";
@@ -53,7 +53,7 @@ export default function One({ id }) {
     <//>`}
     ${job.error && html`<div class="problem"><b>${reasonOf(job.error)}</b><p>${job.error.message}</p><code>${job.error.code}</code></div>`}
     <${Result} job=${job} predicts=${session.may("predict")} />
-    <${Curve} epochs=${live.epochs.length ? live.epochs : job.history} />
+    <${Learning} epochs=${live.epochs.length ? live.epochs : job.history} most=${job.progress?.epochs} />
     <${Part} title="What it was asked to do"><${Asked} job=${job} /><//>
     <${Log} lines=${live.lines} live=${isActive(job)} />
     ${!isActive(job) && html`<${Files} path=${path} adapter=${job.adapter} />`}`;

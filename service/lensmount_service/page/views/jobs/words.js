@@ -48,6 +48,7 @@ const REASONS = {
   training_failed: "It cannot be trained like this.",
   dataset_invalid: "Its images cannot be trained on as they are.",
   dataset_not_found: "Its images are no longer there.",
+  adapter_norm_limit: "Training went out of bounds: it changed the network far more than a useful adapter does. A lower learning rate helps.",
   backbone_mismatch: "The worker has another network than the server.",
   storage_full: "The disk is full.",
 };
