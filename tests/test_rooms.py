@@ -80,6 +80,7 @@ MAY_IMPORT = {
         "metrics": "",
     },
     "lensmount_client": {
+        "_doctor": "_cli",
         "_cli": "_client _async_client _bench _resources _show _http _files _types",
         "_resources": "_api _show _http _files _types",
         "_api": "_http _files _show _types _html",

@@ -18,6 +18,13 @@ LOW = 10  # a tenth of a core that others want: for programs that are compiled w
 _WITHOUT_BFLOAT16 = frozenset(("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX512_CORE", "AVX512_CORE_VNNI"))
 
 
+def choose_device(device: str) -> str:
+    """Return the device; "auto" becomes CUDA if there is a CUDA device, otherwise the CPU."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def computes_bfloat16(device: torch.device) -> bool:
     """Return True if the device computes bfloat16 in hardware.
 

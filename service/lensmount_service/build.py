@@ -15,14 +15,13 @@ from fastapi import FastAPI
 
 import lensmount_adapters
 from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwapper, load_backbone
-from lensmount_adapters.backbone.load import choose_device
 from lensmount_adapters.backbone.pristine import Reread
 from lensmount_adapters.data.dataset_archive import DatasetLimits
 from lensmount_adapters.data.labels import MAX_FILE_BYTES
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.rules import VolumePreprocessing
-from lensmount_adapters.machine import device_name
+from lensmount_adapters.machine import choose_device, device_name
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.merged import MergedRunner

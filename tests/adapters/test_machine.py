@@ -58,3 +58,11 @@ def test_returning_memory_to_the_system_is_allowed_at_any_time() -> None:
     kept = torch.arange(1000)
     machine.release_memory()
     assert int(kept.sum()) == 499_500
+
+
+@pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_the_gpu_if_there_is_one(available: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+
+    assert machine.choose_device("auto") == device
+    assert machine.choose_device("cpu") == "cpu"

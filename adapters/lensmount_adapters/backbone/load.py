@@ -85,10 +85,3 @@ def weights_from(weights: str | None) -> str | Path | None:
     if weights is None or weights.startswith(("hub", "pypi", "random:")):
         return weights
     return Path(weights)
-
-
-def choose_device(device: str) -> str:
-    """Return the device; "auto" becomes CUDA if there is a CUDA device, otherwise the CPU."""
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +36,8 @@ def classifying_model(name: str) -> nn.Module:
 
     The package has the same tensors in the same order under other names.
     """
+    import timm  # takes seconds, and `is_installed` does without
+
     stored = _stored(name)
     model: nn.Module = timm.create_model(name, pretrained=False)
     expected = model.state_dict()

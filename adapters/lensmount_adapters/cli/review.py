@@ -45,10 +45,11 @@ def review(
     The images pass once through the frozen backbone; a logistic head on its features, fitted on other groups, says how
     likely each label is.
     """
-    from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
+    from lensmount_adapters.backbone.load import load_backbone, weights_from
     from lensmount_adapters.data.dataset import read_folder
     from lensmount_adapters.errors import LensmountError
     from lensmount_adapters.inputs.prepare import suffixes_of
+    from lensmount_adapters.machine import choose_device
     from lensmount_adapters.quality.review import review_folder
     from lensmount_adapters.report.review_page import write_review_page
 

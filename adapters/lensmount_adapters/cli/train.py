@@ -41,8 +41,8 @@ def train(
     """
     from lensmount_adapters.adapter.backbone_of import backbone_of
     from lensmount_adapters.adapter.file import parse_adapter
-    from lensmount_adapters.backbone.load import choose_device
     from lensmount_adapters.errors import LensmountError
+    from lensmount_adapters.machine import choose_device
     from lensmount_adapters.report.write import write_run_report
     from lensmount_adapters.text.prompts import read_prompts
     from lensmount_adapters.training.config import TrainingConfig

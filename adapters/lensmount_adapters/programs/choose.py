@@ -57,13 +57,38 @@ def choose_executor(
         )
     if "auto" not in (name, precision):
         return _make(name, PRECISIONS[precision], device, threads, cache)
-    question = f"{name} {precision} on {device_name(device)} with {threads} threads"
+    question = _question(name, precision, device, threads)
     choice = load_choice(question, cache)
     if choice in {(n, p) for n in names for p in PRECISIONS}:
         return _make(choice[0], PRECISIONS[choice[1]], device, threads, cache)
     winner = fastest(_candidates(name, precision, device, threads, cache), device)
     save_choice(question, (winner.name, str(winner.dtype).removeprefix("torch.")), cache)
     return winner
+
+
+def explain_choice(
+    name: str, precision: str, device: str | torch.device, threads: int, cache: Path | None
+) -> tuple[str, str]:
+    """What `choose_executor` takes or would measure, such as "openvino bfloat16", and why. Measures nothing.
+
+    Raises ExecutorUnavailable as `choose_executor` does.
+    """
+    device, precision = torch.device(device), full_word(precision)
+    if "auto" not in (name, precision):
+        return f"{name} {precision}", "asked for"
+    choice = load_choice(_question(name, precision, device, threads), cache)
+    if choice is not None:
+        return " ".join(choice), "the fastest one when it was measured on this machine"
+    candidates = _candidates(name, precision, device, threads, None)
+    words = [f"{found.name} {str(found.dtype).removeprefix('torch.')}" for found in candidates]
+    if len(words) == 1:
+        return words[0], "nothing else is installed"
+    return f"the fastest of {', '.join(words)}", "the first start measures them"
+
+
+def _question(name: str, precision: str, device: torch.device, threads: int) -> str:
+    """Everything that the fastest executor depends on, except for the libraries."""
+    return f"{name} {precision} on {device_name(device)} with {threads} threads"
 
 
 def _candidates(name: str, precision: str, device: torch.device, threads: int, cache: Path | None) -> list[Executor]:

@@ -18,10 +18,10 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, fx
 
@@ -206,7 +206,7 @@ class OpenVino:
 
     def _digest(self, module: fx.GraphModule, key: str) -> str:
         """A digest of everything the IR depends on. It depends on neither the processor nor the precision."""
-        versions = (self._openvino.__version__, torch.__version__, timm.__version__)
+        versions = (self._openvino.__version__, torch.__version__, version("timm"))
         return hashlib.sha256("\n".join((key, *versions, str(module))).encode()).hexdigest()[:32]
 
     def _activation_bytes(self, model: Any, shapes: Sequence[Sequence[int]]) -> int:

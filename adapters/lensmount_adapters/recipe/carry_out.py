@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
+from lensmount_adapters.backbone.load import load_backbone, weights_from
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError, DatasetError, TrainingError
+from lensmount_adapters.machine import choose_device
 from lensmount_adapters.options.json_values import as_json
 from lensmount_adapters.recipe.helix import write_helices
 from lensmount_adapters.recipe.masks import base_weights, carry_out_masks

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import dump_adapter, write_adapter
-from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
+from lensmount_adapters.backbone.load import load_backbone, weights_from
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.machine import choose_device
 from lensmount_adapters.training.checkpoint import checkpoint_path, checkpoint_settings
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
 from lensmount_adapters.training.loop import Listener, Progress, TrainingLoop, silent, steps_of

@@ -17,10 +17,11 @@ from lensmount_adapters.adapter.file import dump_adapter, write_adapter
 from lensmount_adapters.adapter.manifest import HeadSpec, Manifest, SegmentationHead
 from lensmount_adapters.adapter.masks import masks_of
 from lensmount_adapters.atomic import write_atomic
-from lensmount_adapters.backbone.load import choose_device, load_backbone, weights_from
+from lensmount_adapters.backbone.load import load_backbone, weights_from
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.inputs.images import preprocess
 from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_adapters.machine import choose_device
 from lensmount_adapters.metrics.masks import MaskMetrics, measure_masks
 from lensmount_adapters.swap.exact import ExactSwapper
 from lensmount_adapters.training.checkpoint import checkpoint_path

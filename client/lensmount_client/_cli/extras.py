@@ -41,17 +41,20 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "volumes": ("nibabel", "tifffile"),
 }
 INCLUDES = {"train": ("torch",), "serve": ("torch",)}
+OF_POSIX = ("fcntl", "pwd", "resource")  # modules of Python that Windows does not have, and no package brings
 _OWN = "lensmount_"
 
 
 def missing_module(extras: str) -> str | None:
     """The first module of these extras ("train,clip") that is not installed, or None. Imports none of them."""
-    return next((name for name in modules_of(extras) if not _is_installed(name)), None)
+    return next((name for name in modules_of(extras) if not is_installed(name)), None)
 
 
 def needs(module: str, extras: str = "") -> str:
     """The message about a missing module, for a command that needs `extras` in any case."""
     root = module.partition(".")[0]
+    if root in OF_POSIX:
+        return f"this command needs Linux or macOS ({module} is missing). Fix: on Windows run it in WSL 2 or Docker"
     wanted = [extra for extra in extras.split(",") if extra]
     if root not in modules_of(extras):
         wanted += [extra for extra, modules in MODULES.items() if root in modules]
@@ -71,7 +74,8 @@ def modules_of(extras: str) -> Iterator[str]:
             yield from MODULES[included]
 
 
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
+    """True if the module can be imported. Does not import it."""
     try:
         return find_spec(name) is not None
     except (ModuleNotFoundError, ValueError):  # ValueError: partly removed, or replaced in sys.modules

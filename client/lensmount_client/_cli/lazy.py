@@ -59,6 +59,9 @@ CLIENT_COMMANDS = {
     "store": LazyEntry(
         "lensmount_client._cli.lazy", "store", "Check and mend what a server on this machine has stored."
     ),
+    "doctor": LazyEntry(
+        "lensmount_client._doctor.command", "doctor", "Show what is installed here, and how to get what is missing."
+    ),
     "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
     "keys": LazyEntry("lensmount_client._cli.tokens", "keys", "Make keys to sign adapters with."),
 }

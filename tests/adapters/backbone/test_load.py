@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 import timm
-import torch
 
 from lensmount_adapters import Preprocessing, load_backbone
-from lensmount_adapters.backbone.load import choose_device, weights_from
+from lensmount_adapters.backbone.load import weights_from
 from lensmount_adapters.errors import BackboneError
 
 NAME = "test_efficientnet"
@@ -51,11 +50,3 @@ def test_words_for_weights_stay_words_and_anything_else_is_a_path() -> None:
         assert weights_from(word) == word
     assert weights_from("made/weights.safetensors") == Path("made/weights.safetensors")
     assert weights_from(None) is None
-
-
-@pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])
-def test_auto_is_the_gpu_if_there_is_one(available: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-
-    assert choose_device("auto") == device
-    assert choose_device("cpu") == "cpu"

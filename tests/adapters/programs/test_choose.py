@@ -11,7 +11,7 @@ import torch
 
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.machine import computes_bfloat16
-from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.choose import choose_executor, explain_choice
 from lensmount_adapters.programs.executor import Executor
 
 CPU = torch.device("cpu")
@@ -84,3 +84,20 @@ def test_the_error_for_an_unknown_name_lists_the_known_ones(name: str, precision
 def test_cuda_graphs_need_a_cuda_device() -> None:
     with pytest.raises(ExecutorUnavailable, match="found device cpu"):
         choose_executor("cudagraphs", "auto", "cpu", threads=1, cache=None)
+
+
+def test_the_choice_is_explained_before_and_after_it_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensmount_adapters.programs.choose.fastest", lambda candidates, device: candidates[-1])
+    monkeypatch.setattr("lensmount_adapters.programs.choose.computes_bfloat16", lambda device: True)
+    assert explain_choice("eager", "float32", "cpu", 1, tmp_path) == ("eager float32", "asked for")
+    assert explain_choice("eager", "auto", "cpu", 1, tmp_path) == (
+        "the fastest of eager float32, eager bfloat16",
+        "the first start measures them",
+    )
+    choose_executor("eager", "auto", "cpu", threads=1, cache=tmp_path)
+    assert explain_choice("eager", "auto", "cpu", 1, tmp_path) == (
+        "eager bfloat16",
+        "the fastest one when it was measured on this machine",
+    )

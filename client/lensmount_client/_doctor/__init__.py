@@ -1,0 +1,1 @@
+"""`lensmount doctor`: what this machine has for a client and a server, and a fix for each lack."""
