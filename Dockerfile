@@ -1,5 +1,5 @@
 # Build:  docker build -t lensmount .                       CUDA builds of torch, which also run on a CPU
-#         docker build -t lensmount --build-arg TORCH=cpu . CPU-only builds, a tenth of the size
+#         docker build -t lensmount --build-arg TORCH=cpu . CPU-only builds, about a quarter of the size
 # Run:    docker run -e LENSMOUNT_TOKEN=... -p 127.0.0.1:8000:8000 -v lensmount-state:/state lensmount
 # LENSMOUNT_TOKEN is required: the server refuses to listen beyond loopback without one.
 FROM python:3.12-slim

@@ -7,7 +7,8 @@ import { useSession } from "../../lib/session.js";
 import { titleOf } from "../../lib/titles.js";
 import { DECISIONS, trustWords } from "../../lib/trust.js";
 import { differs } from "./compare.js";
-import { csvOf, save } from "./csv.js";
+import { save } from "../../lib/download.js";
+import { csvOf } from "./csv.js";
 import { images, urlOf } from "./images.js";
 import { Open } from "./open.js";
 import { referenceOf } from "./picks.js";
@@ -42,7 +43,7 @@ export function Table({ picks, turn }) {
       <label>Show <select value=${filter} onChange=${(event) => setFilter(event.target.value)}>
         ${counts.filter(({ key, count }) => count || key === filter).map(({ key, words, count }) => html`<option key=${key} value=${key}>${words} (${count})</option>`)}
       </select></label>
-      <button type="button" onClick=${() => save(csvOf(rows, title), "answers.csv")}>Download as CSV</button>
+      <button type="button" onClick=${() => save(new Blob([csvOf(rows, title)], { type: "text/csv;charset=utf-8" }), "answers.csv")}>Download as CSV</button>
     </div>
     <div class="rows" ref=${box} tabindex="0" role="region" aria-label=${`Table of ${plural(rows.length, "image")}`}>
       <table aria-rowcount=${rows.length + 1}>
