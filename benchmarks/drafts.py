@@ -2,7 +2,7 @@
 
     python benchmarks/drafts.py --data ../shared/data --cache build/drafts [--strengths 1 3 10 30]
 
-A draft is solved on 5, 10 or 20 images per class, drawn 20 times from the images outside the zoo adapter's test part,
+A draft is solved on 5, 10 or 20 images per class, drawn 10 times from the images outside the zoo adapter's test part,
 or on all of them (up to 200 per class). Both are scored on that test part. The features are computed once and kept in
 the cache. `--strengths` compares the weight of the loss on 3 quarters of the other images, in groups, and scores the
 fourth: the test part chooses nothing.
@@ -32,7 +32,7 @@ from lensmount_adapters.training.evaluate import reproduce_split
 
 SETS = {"malaria": "malaria-nih", "smoking": "smoking", "histology": "histology-lc25000-lung"}
 EACH = (5, 10, 20)
-DRAWS = 20
+DRAWS = 10
 ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
 
 

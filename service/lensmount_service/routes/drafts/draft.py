@@ -8,9 +8,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
 
 from lensmount_adapters.data.dataset import Listed
 from lensmount_adapters.data.dataset_archive import MANIFEST
@@ -22,7 +23,6 @@ from lensmount_service.errors import NotADraft, NotFound, PreconditionFailed, Ve
 from lensmount_service.routes.context import AppContext, Context, TenantContext
 from lensmount_service.routes.datasets import VersionNumber
 from lensmount_service.routes.drafts.features import DatasetFeatures
-from lensmount_service.routes.drafts.schemas import DraftInfo, DraftMade
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.precondition import ANY, Precondition
@@ -31,8 +31,29 @@ from lensmount_service.store.registry import Version
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.openapi import PROBLEMS
 from lensmount_service.web.preconditions import ExpectedAlone
+from lensmount_service.web.schemas import AdapterRef
 
 ROUNDS = 5  # tries to publish, if another version appears during each of them
+
+
+class DraftInfo(BaseModel):
+    """What a draft was made of, and how good it is."""
+
+    images: int = Field(description="That the head was solved on", examples=[40])
+    left_out: int = Field(description="Images of the dataset that were not used: too many, copies, or kept for tests")
+    most_of_a_class: int = Field(description="How many images of a class are used at most", examples=[200])
+    classes: dict[str, int] = Field(examples=[{"Parasitized": 20, "Uninfected": 20}])
+    balanced_accuracy: float | None = Field(
+        description="Of images that the head was solved without; null if a class has a single group", examples=[0.82]
+    )
+    judged_by: Literal["cross-validation"] = "cross-validation"
+    seconds: float = Field(description="From the request to the published version", examples=[1.4])
+
+
+class DraftMade(AdapterRef):
+    """The version that was published. It answers until a trained adapter replaces it."""
+
+    draft: DraftInfo
 
 
 def draft_router(app: AppContext) -> APIRouter:
