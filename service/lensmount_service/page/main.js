@@ -119,14 +119,26 @@ function View({ name, route }) {
   useEffect(() => void (shown && performance.mark("interactive")), [shown]); // the view answers to clicks
   useEffect(() => {
     document.title = `${title} · Lensmount`;
-    load().then(
-      (module) => setShown({ Component: module.default }),
+    Promise.all([load(), style(name)]).then(
+      ([module]) => setShown({ Component: module.default }),
       (error) => setShown({ problem: asProblem(error) }),
     );
   }, []);
   if (!shown) return html`<${Waiting}>Loading<//>`;
   if (shown.problem) return html`<${ProblemBox} problem=${shown.problem} />`;
   return html`<${shown.Component} route=${route} />`;
+}
+
+const styles = new Map([["ask", null]]); // of views; index.html has that of the first one
+
+/** Adds the style of a view, and waits for it, so that the view is not seen without. */
+function style(name) {
+  if (!styles.has(name)) {
+    const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href: `page/views/${name}.css` });
+    styles.set(name, new Promise((resolve) => (link.onload = link.onerror = resolve)));
+    document.head.append(link);
+  }
+  return styles.get(name);
 }
 
 /** Moves the focus; the link's own hash would be taken for a view. */

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
+import os
 import re
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng, MakeTrusted
 
-HTTP = httpx.Client(timeout=60)
+ask = functools.partial(httpx.request, timeout=60)  # a loaded machine answers late
 TOKEN = "a-token-of-the-lab"
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 PHONE = {"width": 360, "height": 640}
@@ -48,7 +52,7 @@ def desk(make_shared_parts: MakeParts, make_adapter: MakeAdapter, listening: Lis
             ("malaria", 4, ("Parasitized", "Uninfected")),
             ("tiles", 5, ("u", "v")),
         ):
-            HTTP.put(f"{url}/adapters/{name}", content=make_adapter(seed, labels)).raise_for_status()
+            ask("PUT", f"{url}/adapters/{name}", content=make_adapter(seed, labels)).raise_for_status()
         yield url
 
 
@@ -58,9 +62,11 @@ def test_an_image_gets_the_labels_that_the_api_gives_and_errors_are_shown(
     nasty = "<img src=x onerror=alert(1)>.png"
     with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
         for name, labels in (("cells", ("<b>a</b>", "b")), ("tiles", tuple("uvwxyz123"))):
-            put = HTTP.put(f"{url}/adapters/{name}", content=make_adapter(len(labels), labels), headers=OPERATOR)
+            put = ask("PUT", f"{url}/adapters/{name}", content=make_adapter(len(labels), labels), headers=OPERATOR)
             put.raise_for_status()
-        right = HTTP.post(f"{url}/predict?adapter=cells,tiles", content=make_png(1), headers=OPERATOR).json()["results"]
+        right = ask("POST", f"{url}/predict?adapter=cells,tiles", content=make_png(1), headers=OPERATOR).json()[
+            "results"
+        ]
 
         page.goto(url)
         page.get_by_label("Token").fill("wrong")
@@ -118,10 +124,6 @@ STORED = """() => new Promise((resolve) => {
 
 def assert_examples_answer(page: Page, right: list[dict[str, Any]], png: bytes) -> None:
     """The copied examples work in a shell and in Python, and neither has the token in it."""
-    import os
-    import sys
-    import tempfile
-
     page.get_by_text("Ask from a script").click()
     curl, python = page.locator(".script pre").all_text_contents()
     assert TOKEN not in curl + python
@@ -155,7 +157,7 @@ def test_images_are_dropped_and_pasted_answers_follow_the_picks_and_a_phone_show
 ) -> None:
     with make_parts() as parts, listening(parts.app) as url:
         for seed, name in enumerate(("cells", "tiles")):
-            HTTP.put(f"{url}/adapters/{name}", content=make_adapter(seed)).raise_for_status()
+            ask("PUT", f"{url}/adapters/{name}", content=make_adapter(seed)).raise_for_status()
         page.set_viewport_size(PHONE)
         page.goto(f"{url}/#/ask")
         page.locator("#adapters input:checked").wait_for()  # one is picked at first
@@ -178,7 +180,7 @@ def test_images_are_dropped_and_pasted_answers_follow_the_picks_and_a_phone_show
 
         page.get_by_role("button", name="Remove dropped.png").click()
         page.get_by_text("1 image", exact=True).wait_for()
-        HTTP.delete(f"{url}/adapters/tiles").raise_for_status()
+        ask("DELETE", f"{url}/adapters/tiles").raise_for_status()
         page.get_by_role("button", name="Refresh").click()
         page.get_by_role("checkbox", name="tiles").wait_for(state="detached")
         page.locator(".card").get_by_text("Pick an adapter to get an answer.").wait_for()  # no other one instead
@@ -205,7 +207,7 @@ def test_each_answer_has_a_badge_that_says_what_it_is_worth(
     }
     with make_parts() as parts, listening(parts.app) as url:
         for name, data in adapters.items():
-            HTTP.put(f"{url}/adapters/{name}", content=data).raise_for_status()
+            ask("PUT", f"{url}/adapters/{name}", content=data).raise_for_status()
         page.set_viewport_size(PHONE)
         page.goto(f"{url}/#/ask?{'&'.join(f'adapter={name}' for name in adapters)}")  # the address says what is picked
         page.locator("#files").set_input_files(upload(make_png(1)))
@@ -240,7 +242,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
     assert [line["image"] for line in lines] == [*names[:3], "'=3.png", *names[4:]]  # no spreadsheet computes a name
     assert lines[3]["error"] == "unsupported_image_format"
     for number in (0, 17, 39):
-        [right] = [HTTP.post(f"{desk}/predict?adapter=malaria", content=make_png(number)).json()]
+        [right] = [ask("POST", f"{desk}/predict?adapter=malaria", content=make_png(number)).json()]
         best = right["predictions"][0]
         assert lines[number]["label"] == best["label"]
         assert float(lines[number]["score"]) == pytest.approx(best["score"], abs=1e-5)
@@ -274,7 +276,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
 
 def test_two_versions_are_compared_and_a_wrong_answer_is_corrected(page: Page, desk: str, make_png: MakePng) -> None:
     def label(reference: str, number: int) -> str:
-        answer = HTTP.post(f"{desk}/predict?adapter={reference}", content=make_png(number)).json()
+        answer = ask("POST", f"{desk}/predict?adapter={reference}", content=make_png(number)).json()
         return str(answer["predictions"][0]["label"])
 
     page.goto(f"{desk}/#/ask?adapter=cells")
@@ -296,7 +298,7 @@ def test_two_versions_are_compared_and_a_wrong_answer_is_corrected(page: Page, d
     assert violations(page) == []
     answer.get_by_role("button", name="Send").click()
     answer.get_by_text("The image waits in cells-feedback").wait_for()
-    kept = HTTP.get(f"{desk}/datasets/cells-feedback/labels").json()["labels"]
+    kept = ask("GET", f"{desk}/datasets/cells-feedback/labels").json()["labels"]
     assert [(each["label"], each["who"]) for each in kept] == [("b", "reader1")]
 
 
@@ -338,7 +340,7 @@ def test_a_server_that_keeps_no_images_offers_no_correction_and_many_adapters_ar
         assert violations(page) == []
         for number in range(8):
             labels = ("nucleus", "none") if number == 5 else ("a", "b")
-            HTTP.put(f"{url}/adapters/task-{number}", content=make_adapter(number, labels)).raise_for_status()
+            ask("PUT", f"{url}/adapters/task-{number}", content=make_adapter(number, labels)).raise_for_status()
         page.get_by_role("button", name="Refresh").click()
         page.get_by_label("Search adapters").fill("nucl")
         page.get_by_role("checkbox", name="task-4").wait_for(state="detached")
@@ -355,16 +357,16 @@ def test_what_others_share_is_listed_by_its_full_name_and_answers(
 ) -> None:
     with make_parts(token=TOKEN) as parts, listening(parts.app) as url:
         reader = {"name": "reader1", "tenant": "lab", "scopes": ["predict", "upload", "train"]}
-        secret = HTTP.post(f"{url}/tokens", json=reader, headers=OPERATOR).json()["secret"]
+        secret = ask("POST", f"{url}/tokens", json=reader, headers=OPERATOR).json()["secret"]
         for name, seed, headers in (
             ("cells", 1, OPERATOR),
             ("twice", 2, OPERATOR),
             ("mine", 2, {"Authorization": f"Bearer {secret}"}),
         ):
             labels = (f"{name}-a", f"{name}-b") if seed == 1 else ("a", "b")
-            HTTP.put(f"{url}/adapters/{name}", content=make_adapter(seed, labels), headers=headers).raise_for_status()
+            ask("PUT", f"{url}/adapters/{name}", content=make_adapter(seed, labels), headers=headers).raise_for_status()
         for name, public in (("cells", "blood"), ("twice", "twice")):
-            HTTP.put(f"{url}/adapters/{name}/shared?as={public}", headers=OPERATOR).raise_for_status()
+            ask("PUT", f"{url}/adapters/{name}/shared?as={public}", headers=OPERATOR).raise_for_status()
 
         page.goto(url)
         page.get_by_label("Token").fill(secret)
@@ -384,12 +386,12 @@ def test_an_adapter_with_a_rollout_has_a_badge_for_its_alias(
 ) -> None:
     with make_parts() as parts, listening(parts.app) as url:
         for seed in (1, 2, 3):
-            HTTP.put(f"{url}/adapters/cells", content=make_adapter(seed)).raise_for_status()
+            ask("PUT", f"{url}/adapters/cells", content=make_adapter(seed)).raise_for_status()
         rollout = {"stable": 1, "canary": {"version": 2, "percent": 12.5}, "shadow": {"version": 3}}
-        HTTP.put(f"{url}/adapters/cells/aliases/prod", json=rollout).raise_for_status()
+        ask("PUT", f"{url}/adapters/cells/aliases/prod", json=rollout).raise_for_status()
         page.goto(url)
         page.get_by_text("prod: canary 2 gets 12.5 %, shadow 3").wait_for()
-        HTTP.post(f"{url}/adapters/cells/rollouts/prod/rollback").raise_for_status()
+        ask("POST", f"{url}/adapters/cells/rollouts/prod/rollback").raise_for_status()
         page.reload()
         page.locator("#adapters li").wait_for()
         assert page.locator("#adapters .badge").count() == 1  # where it is kept

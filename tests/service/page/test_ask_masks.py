@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.service.page.test_ask import HTTP, upload
+from tests.service.page.test_ask import ask, upload
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, dump_adapter, load_backbone
 from lensmount_adapters.adapter.manifest import SegmentationHead
@@ -35,8 +35,8 @@ def test_a_volume_is_named_and_scored_without_a_preview(
     with make_parts(volumes) as parts, listening(parts.app) as url:
         adapter = draw_adapter(volumes, rank=2, modules=r"layer4\..*conv\d")
         adapter.manifest["preprocessing"] |= {"window": {"kind": "range", "lower": 0.0, "upper": 4000.0}}
-        HTTP.put(f"{url}/adapters/lung", content=adapter.dump()).raise_for_status()
-        right = HTTP.post(f"{url}/predict?adapter=lung", content=voxels.getvalue()).json()["predictions"]
+        ask("PUT", f"{url}/adapters/lung", content=adapter.dump()).raise_for_status()
+        right = ask("POST", f"{url}/predict?adapter=lung", content=voxels.getvalue()).json()["predictions"]
 
         page.goto(url)
         page.get_by_text("NIfTI").wait_for()
@@ -71,9 +71,9 @@ def test_masks_are_drawn_over_the_image_pixel_by_pixel(
     maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
     png = make_png(1, SIZE)
     with make_parts(maps) as parts, listening(parts.app) as url:
-        HTTP.put(f"{url}/adapters/masks", content=make_segmentation(maps)).raise_for_status()
-        drawn = HTTP.post(f"{url}/predict?adapter=masks", content=png, headers={"Accept": "image/png"}).content
-        told = HTTP.post(f"{url}/predict?adapter=masks", content=png).json()["segmentation"]["masks"]
+        ask("PUT", f"{url}/adapters/masks", content=make_segmentation(maps)).raise_for_status()
+        drawn = ask("POST", f"{url}/predict?adapter=masks", content=png, headers={"Accept": "image/png"}).content
+        told = ask("POST", f"{url}/predict?adapter=masks", content=png).json()["segmentation"]["masks"]
 
         page.goto(url)
         page.get_by_role("checkbox", name="masks").wait_for()  # the newest adapter is picked at once
@@ -120,8 +120,8 @@ def test_a_button_shows_what_speaks_for_the_label(
     if name == "resnet10t":
         drawn.manifest["preprocessing"]["size"] = [64, 64]
     with make_parts(backbone) as parts, listening(parts.app) as url:
-        HTTP.put(f"{url}/adapters/cells", content=drawn.dump()).raise_for_status()
-        best = HTTP.post(f"{url}/predict?adapter=cells", content=make_png()).json()["predictions"][0]["label"]
+        ask("PUT", f"{url}/adapters/cells", content=drawn.dump()).raise_for_status()
+        best = ask("POST", f"{url}/predict?adapter=cells", content=make_png()).json()["predictions"][0]["label"]
         page.goto(url)
         page.get_by_role("checkbox", name="cells").check()
         page.locator("#files").set_input_files([upload(make_png())])

@@ -79,6 +79,22 @@ def test_every_file_of_the_folder_is_served_and_loads_nothing_from_elsewhere() -
             assert target == "docs" or found.relative_to(FOLDER).as_posix() in set(names()), f"{name} -> {target}"
 
 
+def test_the_browser_is_told_of_every_module_of_the_first_view_at_once() -> None:
+    """Otherwise it would find a module only when the one before has come."""
+    needed, new = set(), {"views/ask.js"}
+    while new:
+        needed |= new
+        texts = {name: (FOLDER / name).read_text() for name in new}
+        imported = {
+            (FOLDER / name).parent.joinpath(target).resolve().relative_to(FOLDER).as_posix()
+            for name, text in texts.items()
+            for target in re.findall(r'from "(\.[^"]+)"', text)
+        }
+        new = imported - needed
+    told = re.findall(r'<link rel="modulepreload" href="page/([^"]+)">', (FOLDER / "index.html").read_text())
+    assert sorted(told) == sorted(needed)
+
+
 # In Chromium
 
 
