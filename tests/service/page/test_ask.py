@@ -242,7 +242,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
     assert [line["image"] for line in lines] == [*names[:3], "'=3.png", *names[4:]]  # no spreadsheet computes a name
     assert lines[3]["error"] == "unsupported_image_format"
     for number in (0, 17, 39):
-        [right] = [ask("POST", f"{desk}/predict?adapter=malaria", content=make_png(number)).json()]
+        right = ask("POST", f"{desk}/predict?adapter=malaria", content=make_png(number)).json()
         best = right["predictions"][0]
         assert lines[number]["label"] == best["label"]
         assert float(lines[number]["score"]) == pytest.approx(best["score"], abs=1e-5)
