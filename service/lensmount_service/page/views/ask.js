@@ -22,6 +22,7 @@ export default function Ask({ route }) {
   }, [identities.join("\n"), session]);
   useEffect(() => {
     if (route.query.has("adapter")) setPicks(firstPicks(route.query, session.adapters)); // a link to this view
+    else keepPicks(picks); // the link of the bar, which names none
   }, [route]);
   return html`<div class="ask">
     <${Picker} picks=${asked} pick=${setPicks} />
