@@ -9,7 +9,7 @@ import pytest
 from tests.service.page.axe import violations
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import FilePayload, Page
     from tests.service.browser import Listening
     from tests.service.conftest import DrawImages, MakeAdapter, MakeParts, MakePng, Until, Zip
 
@@ -125,6 +125,7 @@ def test_an_adapter_learns_from_corrected_answers(
         (job,) = httpx.get(f"{url}/jobs").json()["jobs"]
         assert (job["adapter"], job["dataset"]["name"], job["dataset"]["version"]) == ("cells", "cells-feedback", 1)
         assert page.url.endswith(f"#/correct?job={job['id']}")
+        page.goto("about:blank")  # the server waits for the stream of the job's events
         assert httpx.get(f"{url}/datasets/cells-feedback").json()["classes"] == {"a": 14, "b": 12}
 
 
@@ -137,7 +138,9 @@ def test_images_without_a_label_are_sent_from_the_page(
         page.get_by_text("This server keeps no images of answers").wait_for()
         page.get_by_text("Send images that wait for a label").click()
         page.get_by_label("Into the pool").fill("new")
-        pictures = [{"name": f"{n}.png", "mimeType": "image/png", "buffer": make_png(n % 2)} for n in range(3)]
-        page.get_by_label("Images without a label").set_input_files(pictures)  # type: ignore[arg-type]
+        pictures: list[FilePayload] = [
+            {"name": f"{n}.png", "mimeType": "image/png", "buffer": make_png(n % 2)} for n in range(3)
+        ]
+        page.get_by_label("Images without a label").set_input_files(pictures)
         page.get_by_text("2 images added to new. It already had 1 of them.").wait_for()
         page.get_by_role("rowheader", name="new").wait_for()

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.service.page.axe import violations
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import FilePayload, Page
     from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
 
@@ -170,11 +170,11 @@ def test_large_images_are_sent_in_pieces_and_images_come_one_class_at_a_time_or_
     for index, label in enumerate(("large", "small")):
         named = page.get_by_label("Name of the class").nth(index)
         named.fill(label)
-        pictures = [
+        pictures: list[FilePayload] = [
             {"name": f"{n}.png", "mimeType": "image/png", "buffer": make_png(50 * index + n, (400, 300))}
             for n in range(5)
         ]
-        page.get_by_label(f"Images of {label}").set_input_files(pictures)  # type: ignore[arg-type]
+        page.get_by_label(f"Images of {label}").set_input_files(pictures)
     page.get_by_text("Give the task a name.").wait_for()
     page.get_by_label("Name of the task").fill("Two Sizes!")
     page.get_by_label("Name of the task").blur()
@@ -204,10 +204,9 @@ def test_large_images_are_sent_in_pieces_and_images_come_one_class_at_a_time_or_
     )
 
 
-def test_who_may_not_publish_is_told_so_and_what_was_sent_stays(
+def test_a_refusal_is_shown_where_it_happens_and_a_trained_adapter_answers_on(
     page: Page, served: tuple[Parts, str], make_adapter: MakeAdapter
 ) -> None:
-    """The server's refusals are shown where they happen, and a trained adapter is not replaced by a draft."""
     _, url = served
     httpx.put(f"{url}/adapters/trees", content=make_adapter(3, TREES)).raise_for_status()
     page.goto(f"{url}#/teach")
