@@ -67,7 +67,7 @@ function Columns({ state, limits }) {
   const clashing = new Set(conflicts(state).map(({ digest }) => digest));
   const ofClass = new Map(state.classes.map(({ id }) => [id, []]));
   for (const image of state.images) ofClass.get(image.classId)?.push(image);
-  return html`<div class="columns">
+  return html`<div class="class-columns">
     ${state.classes.map((each) => html`<${Column} key=${each.id} each=${each} images=${ofClass.get(each.id)} clashing=${clashing} limits=${limits} />`)}
     <button type="button" class="add-class" onClick=${task.addClass}>Add a class</button>
   </div>`;
