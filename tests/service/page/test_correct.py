@@ -37,7 +37,7 @@ def test_the_keyboard_alone_labels_a_pool(
         page.get_by_label("Your name").fill("reader1")
         page.keyboard.press("Enter")
 
-        page.get_by_role("group", name="Image 1 of 3 of new").wait_for()
+        page.get_by_role("group", name="Image 1 of 3 of new").wait_for(timeout=60_000)  # the network's first pass
         until(lambda: page.evaluate("document.querySelector('.labelled img').naturalWidth > 0"))
         assert page.get_by_role("button", name=LONG).get_attribute("aria-keyshortcuts") == "2"
         assert "Keys: 1 to 9 give a label" in page.locator(".labelled").inner_text()
