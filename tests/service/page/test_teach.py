@@ -49,7 +49,8 @@ def train(parts: Parts, url: str, adapter: bytes) -> Iterator[None]:
     held = {"Lensmount-Lease": lease.token}
     job = httpx.get(f"{url}/jobs/{lease.id}").json()
     httpx.put(f"{url}/jobs/{lease.id}/files/report.html", content=b"<p>report", headers=held).raise_for_status()
-    gate = {"passed": True, "reason": "", "replaced": None}
+    latest = httpx.get(f"{url}/adapters/{job['adapter']}").json()
+    gate = {"passed": True, "reason": "", "replaced": {key: latest[key] for key in ("name", "version", "digest")}}
     jobs.store_outcome(lease, {"published": False, "gate": gate, "metrics": {"test": PART}})
     put = httpx.put(f"{url}/adapters/{job['adapter']}?job={lease.id}", content=adapter, headers=held)
     assert put.status_code == 201, put.text
@@ -71,7 +72,7 @@ def test_the_leaves_are_live_after_three_clicks_and_a_reload_keeps_them(
     )
     page.get_by_role("button", name="Teach", exact=True).click()
 
-    page.get_by_text("First draft live").wait_for()
+    page.get_by_text("First draft live").wait_for(timeout=120_000)  # the network's first pass
     page.get_by_text("It is a first draft from 60 images.").wait_for()
     page.get_by_label("An image to ask about").set_input_files(SAMPLES / "leaf-oak.png")
     page.locator(".said .top").wait_for()
