@@ -57,7 +57,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A tab. Every error that the browser reports fails the test, except for expected responses of 401, 415 and 422."""
+    """A tab. Every error that the browser reports fails the test, except for expected responses of 401, 412, 415 and 422."""
     complaints: list[str] = []
     context = chromium.new_context()
     tab = context.new_page()
@@ -66,4 +66,4 @@ def page(chromium: Browser) -> Iterator[Page]:
     tab.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     yield tab
     context.close()
-    assert [text for text in complaints if not re.search(r"status of 4(01|15|22)", text)] == []
+    assert [text for text in complaints if not re.search(r"status of 4(01|12|15|22)", text)] == []

@@ -39,7 +39,7 @@ export default function Audit() {
       (record) => (!refusals || record.status >= 400) && (routine || !isRoutine(record)) && [record.actor, record.tenant, record.action, deedOf(record.action), record.target, record.request_id].join(" ").toLowerCase().includes(wanted),
     );
   }, [value, filter, refusals, routine]);
-  const several = useMemo(() => new Set(found.map(({ tenant }) => tenant)).size > 1, [found]);
+  const several = useMemo(() => new Set(found.map(({ tenant }) => tenant).filter((tenant) => tenant !== "-")).size > 1, [found]);
   const columns = ["When", "Who", ...(several ? ["Group"] : []), "Did what", "To which", "Answer"];
   const rows = found.slice(0, most).map(({ time, actor, tenant, action, target, status, count }) => [
     html`<${When} at=${time} />`, actor, ...(several ? [tenant] : []), html`<span title=${action}>${deedOf(action)}</span>`, target ?? "", count > 1 ? `${answerOf(status)}, ${number(count)} times` : answerOf(status),
