@@ -57,7 +57,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Iterator[Page]:
-    """A tab. Every error that the browser reports fails the test, except for expected responses of 401, 412, 415 and 422."""
+    """A tab. Every error that the browser reports fails the test, except for expected 401, 412, 415 and 422."""
     complaints: list[str] = []
     context = chromium.new_context()
     tab = context.new_page()

@@ -107,7 +107,9 @@ def test_a_file_of_another_tool_is_imported_with_one_click_and_its_report(
         page.goto(f"{url}/#/adapters")
         page.get_by_role("heading", name="There are no adapters yet").wait_for()
         page.get_by_role("button", name="Add an adapter file").click()
-        page.get_by_label("Drop an adapter file here").set_input_files(file("Their task.zip", foreign(backbone, zipped)))
+        page.get_by_label("Drop an adapter file here").set_input_files(
+            file("Their task.zip", foreign(backbone, zipped))
+        )
         page.get_by_role("button", name="Upload as a new adapter").click()
         page.get_by_text("This is a zip file with an adapter of PEFT.").wait_for()
         page.get_by_role("button", name="Import it").click()
