@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lensmount_client import Client
 
-COLUMNS = ("file", "label", "score", "decision", "version", "digest", "request_id", "error", "detail")
+COLUMNS: list[str] = ["file", "label", "score", "decision", "version", "digest", "request_id", "error", "detail"]
 
 
 def batch(images: Path, adapter: str, results: Path, client: Client) -> int:

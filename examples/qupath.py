@@ -22,11 +22,10 @@ from lensmount_client import Client, Prediction
 COLOURS = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (255, 127, 14), (148, 103, 189), (140, 86, 75))
 
 
-def features_of(document: Any) -> list[dict[str, Any]]:
+def features_of(document: dict[str, Any] | list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The features of a FeatureCollection, of a list, or of one feature, as QuPath writes them."""
-    if isinstance(document, dict):
-        document = document.get("features", [document])
-    return [feature for feature in document if feature.get("geometry")]
+    features = document if isinstance(document, list) else document.get("features", [document])
+    return [feature for feature in features if feature.get("geometry")]
 
 
 def points_of(coordinates: Any) -> Iterator[tuple[float, float]]:
@@ -51,15 +50,19 @@ def classified(feature: dict[str, Any], answer: Prediction, labels: list[str]) -
     colour = COLOURS[labels.index(answer.top.label) % len(COLOURS)]
     measured = {f"Lensmount: {score.label}": score.score for score in answer.predictions}
     old: dict[str, Any] = feature.get("properties") or {}
-    kept = old.get("measurements")
     properties = {
         "objectType": "annotation",
         **old,
         "classification": {"name": answer.top.label, "color": list(colour)},
-        "measurements": {**(kept if isinstance(kept, dict) else {}), **measured},
-        "metadata": {**old.get("metadata", {}), "Lensmount": f"{answer} {answer.adapter.digest}"},
+        "measurements": {**named(old.get("measurements")), **measured},
+        "metadata": {**named(old.get("metadata")), "Lensmount": f"{answer} {answer.adapter.digest}"},
     }
     return {**feature, "properties": properties}
+
+
+def named(values: Any) -> dict[str, Any]:
+    """Values by name; QuPath before 0.4 writes a list, which new scores replace."""
+    return {} if values is None or isinstance(values, list) else values
 
 
 def classify(image: Path, regions: Path, adapter: str, out: Path, client: Client) -> int:
