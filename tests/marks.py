@@ -260,6 +260,7 @@ SLOW = frozenset(
         "service/access/test_audit.py::test_what_waits_is_bounded_and_what_is_lost_is_counted",
         "service/routes/test_datasets.py",
         "test_samples.py",
+        "test_types_of_examples.py",
         "client/test_wrong_servers.py",
         "client/test_bad_use.py",
         "service/monitoring",
