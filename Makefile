@@ -10,7 +10,7 @@ DATA ?= ../shared/data
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
-.PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak mutants help
+.PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak mutants docs help
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -67,6 +67,11 @@ gpu:  ## one table of every figure that needs a CUDA GPU, in under 10 minutes (O
 
 zoo: $(STAMP)  ## train the shipped adapters from DATA (../shared/data)
 	$(BIN)/python adapters/zoo/train.py --data $(DATA)
+
+docs: $(STAMP)  ## write the site of the documentation into build/site, and check every link
+	$(BIN)/python -m docs.site.pages
+	$(BIN)/zensical build --strict
+	@echo "Read it: $(BIN)/python -m http.server -d build/site -b 127.0.0.1 8001"
 
 samples: $(STAMP)  ## redraw the sample images and the training set
 	$(BIN)/python samples/draw.py
