@@ -96,6 +96,7 @@ SLOW = frozenset(
         "adapters/test_equality.py::test_peft_merged_and_unmerged_gives_the_same_output",
         "adapters/test_every_kind.py",
         "adapters/test_exactness.py",
+        "adapters/test_light_timm.py::test_nothing_imports_torchdynamo_until_it_is_needed_and_then_it_works",
         "adapters/test_random_weights.py",
         "adapters/test_zoo.py",
         "adapters/training/test_checkpoint.py::test_resuming_with_another_setting_is_refused_and_the_setting_is_named",

@@ -18,6 +18,7 @@ GROUND = {
         "errors",
         "faults",
         "lazy",
+        "light_timm",
         "machine",
         "patterns",
         "strict",

@@ -48,6 +48,7 @@ def serve(**flags: Any) -> None:
     try:
         with startup.port_taken(settings) as bound, startup.ctrl_c_ends_at_once():
             tell(f"Lensmount starts at {startup.own_url(*bound.getsockname()[:2])}. Loading PyTorch ...")
+            _import_timm()
             from lensmount_service import logs, server  # takes seconds, so it is imported only now
 
             logs.configure(settings)
@@ -78,6 +79,7 @@ def worker(**flags: Any) -> None:
     Ctrl-C or SIGTERM returns the running job; another worker resumes it from its last complete epoch.
     """
     settings = _read(WorkerSettings, flags, "worker")
+    _import_timm()
     from lensmount_adapters.errors import LensmountError
     from lensmount_service import logs
     from lensmount_service.errors import ServiceError
@@ -105,6 +107,7 @@ def calibrate(json: Json = False, **flags: Any) -> None:
     Run this on an idle machine after a change of hardware or libraries. A server measures missing figures on demand.
     """
     settings = _read(Settings, flags, "calibrate", log_level="warning")
+    _import_timm()
     from lensmount_adapters.errors import LensmountError
     from lensmount_service import logs, maintenance
     from lensmount_service.errors import ServiceError
@@ -134,6 +137,7 @@ def gc(
 ) -> None:
     """Remove files that nothing points at, such as those of interrupted uploads and jobs."""
     settings = _read(Settings, flags, "gc")
+    _import_timm()
     from lensmount_service import logs, maintenance
     from lensmount_service.errors import ServiceError
 
@@ -256,6 +260,7 @@ def recover(
 @contextmanager
 def _sentences(settings: Settings, command: str) -> Iterator[ModuleType]:
     """Import what the command needs, and end it with one line instead of a traceback."""
+    _import_timm()
     from lensmount_service import logs, maintenance  # takes seconds, so it is imported only now
     from lensmount_service.errors import ServiceError
 
@@ -266,6 +271,12 @@ def _sentences(settings: Settings, command: str) -> Iterator[ModuleType]:
         _stop(str(error), command)
     except OSError as error:
         _stop(f"cannot use {error.filename or 'a file'}: {error.strerror}. Fix: make it readable and writable", command)
+
+
+def _import_timm() -> None:
+    from lensmount_adapters.light_timm import import_timm  # imports torch
+
+    import_timm()
 
 
 def _read(settings: type[S], flags: dict[str, Any], command: str, **fixed: Any) -> S:

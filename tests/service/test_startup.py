@@ -119,7 +119,7 @@ UNUSED = {
         "onnxscript",
         "onnxruntime",
     ),
-    *("openvino", "psycopg", "obstore", "jwt", "nibabel", "tifffile", "pydicom"),
+    *("openvino", "psycopg", "obstore", "jwt", "nibabel", "tifffile", "pydicom", "sympy", "torch._dynamo"),
 }
 """What other commands, other executors and other kinds of input need, each a part of a second to many seconds."""
 

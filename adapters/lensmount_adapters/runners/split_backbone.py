@@ -53,16 +53,17 @@ class SplitBackbone:
         self._images = backbone.zeros(2)
         self._trunk = halves.trunk
         self.trunk: Program | None = None
-        self._shapes: nn.Module | None = None  # the trunk on the meta device: it computes shapes only
-        self._known_shapes: dict[tuple[int, ...], torch.Size] = {}
+        self._shapes: nn.Module | None = None  # the trunk, to compute the shape of what it gives
         if halves.trunk is not None:
             trunk = frozen(halves.trunk)
-            self._shapes = copy.deepcopy(trunk).to("meta")
+            self._shapes = halves.trunk if self.device.type == "cpu" else copy.deepcopy(trunk).to("meta")
             self.trunk = self._compiled_trunk(trunk)
         self._functional = functional_branch(halves.branch, backbone)
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
         self.example = self.activations(self._images)
+        own = tuple(self._images.shape[1:]), torch.Size((1, *self.example.shape[1:]))
+        self._known_shapes: dict[tuple[int, ...], torch.Size] = dict([own])
         self.pooling = pooling_of(backbone, self.example)
         self.space = space_of(backbone, halves.at) if self.trunk is not None else None
         self._branch = self.branch_again()
@@ -248,12 +249,17 @@ class SplitBackbone:
         return compiled.bind((), [self._images.shape])
 
     def shape_at(self, image: tuple[int, ...]) -> torch.Size:
-        """The shape of the activations of one image of this shape, without computing them."""
+        """The shape of the activations of one image of this shape.
+
+        On a CPU they are computed once: that takes milliseconds, and the first use of the meta device imports
+        TorchDynamo, which takes seconds. On a GPU, another thread may be capturing a graph.
+        """
         if self._shapes is None:
             return torch.Size((1, *image))
         if image not in self._known_shapes:
+            device = "cpu" if self.device.type == "cpu" else "meta"
             with torch.inference_mode():
-                self._known_shapes[image] = self._shapes(torch.zeros(1, *image, device="meta")).shape
+                self._known_shapes[image] = self._shapes(self._images.new_zeros((1, *image), device=device)).shape
         return self._known_shapes[image]
 
     def _correct(self, **costs: Any) -> None:

@@ -41,6 +41,9 @@ def _review(order: dict[str, Any], tell: Callable[[str, int, int], None]) -> dic
     import sklearn  # noqa: F401  # before the pass of the backbone, which takes minutes
     import torch
 
+    from lensmount_adapters.light_timm import import_timm
+
+    import_timm()
     from lensmount_adapters.backbone.load import load_backbone, weights_from
     from lensmount_adapters.data.dataset import read_folder
     from lensmount_adapters.inputs.limits import ImageLimits
