@@ -76,6 +76,7 @@ from lensmount_service.store.references import Reference
 from lensmount_service.store.shares import Shares
 from lensmount_service.tenants.holdings import Holdings
 from lensmount_service.turnstile import Turns, Turnstile
+from lensmount_service.warming import warmed
 from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
 from lensmount_service.web.image_hosts import ImageHosts
@@ -150,11 +151,10 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with engine, audit, scrubber, context.keeper, context.pairs:
             await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
-            reaping = asyncio.create_task(_reap(training.jobs))
-            warming = asyncio.create_task(asyncio.to_thread(catalog.warm))
-            yield
-            reaping.cancel()
-            warming.cancel()
+            async with warmed(catalog, engine, training.stopping):
+                reaping = asyncio.create_task(_reap(training.jobs))
+                yield
+                reaping.cancel()
             training.stopping.set()
             training.datasets.close()
             await asyncio.to_thread(engine.stop, training.stopping.left_s(settings.drain_timeout_s))

@@ -45,6 +45,9 @@ class MergedRunner:
     def retire(self, digest: str) -> None:
         """Does nothing: nothing is kept per adapter."""
 
+    def settle(self) -> None:
+        """Does nothing: nothing is made in the background."""
+
     def forget(self, digest: str) -> None:
         """Does nothing: nothing is kept per adapter."""
 

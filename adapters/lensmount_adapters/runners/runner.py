@@ -89,6 +89,10 @@ class Runner(Protocol):
         """No more images are expected: nothing more is made for the adapter, and its memory goes to others first."""
         ...
 
+    def settle(self) -> None:
+        """Wait until everything that was asked for in the background is made."""
+        ...
+
     def forget(self, digest: str) -> None:
         """Drop everything kept for an adapter that left memory. It is prepared again if it comes back."""
         ...

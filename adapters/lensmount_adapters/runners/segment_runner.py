@@ -227,8 +227,8 @@ class SegmentRunner:
         return {"hot": self.programs.cache.nbytes}
 
     def settle(self) -> None:
-        """Wait until the programs asked for so far are made; for tests and benchmarks."""
         self.programs.settle()
+        self.programs.settle()  # the first waits for the prefetches, the second for the programs that they asked for
 
     def close(self) -> None:
         self.programs.close()

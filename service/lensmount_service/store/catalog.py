@@ -319,8 +319,9 @@ class Catalog:
         """The tier of each version in memory, by digest."""
         return {digest: self.tier_in_memory(digest) for digest in self._cache.digests()}
 
-    def warm(self, most: int = 64) -> None:
+    def warm(self, most: int = 64) -> list[Adapter]:
         """Load adapters before their first request: the pinned ones, then the others by name."""
+        loaded = []
         entries = sorted(self.entries(), key=lambda entry: entry.latest.name not in self._pinned)
         for entry in entries[: max(most, len(self._pinned))]:
             if self.status(entry.latest) != "ready":
@@ -330,9 +331,12 @@ class Catalog:
                 if reference.name in self._pinned:
                     with self._writing:  # there may be a newer version than in `entries`
                         self._pin(reference.name, self._registry.resolve(reference).digest)
-                self.asked(self.resolve(reference).version.digest, tenant_of(reference.name))
+                found = self.resolve(reference)
+                self.asked(found.version.digest, tenant_of(reference.name))
+                loaded.append(found.adapter)
             except (AdapterError, ServiceError) as error:  # its first request will report the error
                 log.warning("adapter not warmed", adapter=reference.name, reason=str(error))
+        return loaded
 
     def load_zoo(self, folder: Path) -> list[str]:
         """Publish the zoo adapters whose names were never used here. Returns the names published."""
