@@ -176,7 +176,15 @@ def create_app(
     app.state.holdings = Holdings(training.jobs.database, training.datasets.uploads)
     app.state.tokens, app.state.has_first_token = tokens, bool(first_token or verifiers)
     app.state.worker_token, app.state.authenticator = authenticator.worker_token, authenticator
-    routers = [
+    routers = _routers(context, protocols)
+    require_policies(routers, OPEN_PATHS)
+    for router in routers:  # their routes are built once; include_router builds them again, at an app's first request
+        app.router.routes.extend(router.routes)
+    return app
+
+
+def _routers(context: AppContext, protocols: Sequence[APIRouter]) -> list[APIRouter]:
+    return [
         predict_router(context),
         explain_router(context),
         next_router(context),
@@ -186,10 +194,6 @@ def create_app(
         page_router(),
         *protocols,
     ]
-    require_policies(routers, OPEN_PATHS)
-    for router in routers:  # their routes are built once; include_router builds them again, at an app's first request
-        app.router.routes.extend(router.routes)
-    return app
 
 
 def _verifiers(settings: Settings) -> tuple[Verifier, ...]:

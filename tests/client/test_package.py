@@ -52,6 +52,7 @@ NOT_ERRORS = {
     "DatasetReport",
     "DatasetReview",
     "DatasetWarning",
+    "Draft",
     "Datasets",
     "Decided",
     "DeletedVersion",

@@ -1,6 +1,6 @@
 """How good a first draft is, compared with the zoo's adapters on the same test images.
 
-    python benchmarks/drafts.py --data ../shared/data --cache build/drafts [--strengths 1 3 10 30]
+    python -m benchmarks.drafts.accuracy --data ../shared/data --cache build/drafts [--strengths 1 3 10 30]
 
 A draft is solved on 5, 10 or 20 images per class, drawn 10 times from the images outside the zoo adapter's test part,
 or on all of them (up to 200 per class). Both are scored on that test part. The features are computed once and kept in
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from benchmarks.shared import machine
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.adapter.file import parse_adapter
@@ -33,7 +33,7 @@ from lensmount_adapters.training.evaluate import reproduce_split
 SETS = {"malaria": "malaria-nih", "smoking": "smoking", "histology": "histology-lc25000-lung"}
 EACH = (5, 10, 20)
 DRAWS = 10
-ZOO = Path(__file__).parent.parent / "adapters" / "zoo"
+ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Size of an installation with some extras: `python benchmarks/install_size.py --extras serve,train`.
+"""Size of an installation with some extras: `python benchmarks/packages/install_size.py --extras serve,train`.
 
 It adds up the installed files of every package that these extras need on this machine, as pip recorded them. All of
 them must be installed here (`make install`). Bytecode, which the Docker image has as well, is not counted.

@@ -1,0 +1,1 @@
+"""What first drafts are worth: see accuracy.py."""
