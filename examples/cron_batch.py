@@ -2,7 +2,7 @@
 
 0 2 * * * LENSMOUNT_URL=http://gpu-box:8000 python examples/cron_batch.py /data/today malaria /data/results
 
-Run again on the same day, it writes the same file anew. Exit status: 0 all labelled, 1 some images failed.
+Run again on the same day, it writes the same file again. Exit status: 0 all labelled, 1 some images failed.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def new_images(folder: Path, sizes: dict[Path, int], done: set[Path]) -> Iterato
 
 
 def watch(folder: Path, adapter: str, client: Client, every_s: float = 2.0, looks: int | None = None) -> None:
-    """Append one row for each image to labels.csv in the folder. `looks` ends it after so many; None never does."""
+    """Append one row for each image to labels.csv in the folder. `looks` ends it after this many; None never does."""
     sizes: dict[Path, int] = {}
     table = folder / "labels.csv"
     before = table.read_text().splitlines() if table.exists() else []

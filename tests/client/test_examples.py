@@ -101,7 +101,7 @@ def test_the_batch_lists_what_a_person_should_look_at(server: Any, tmp_path: Pat
         (tmp_path / name).write_bytes(content)
     cron = example("cron_batch")
     with Client(server.url) as client:
-        for _ in range(2):  # the same file, written anew
+        for _ in range(2):  # the same file, written again
             assert cron.batch(tmp_path, "malaria", tmp_path / "results", client) == 1
 
     def files(name: str) -> list[str]:

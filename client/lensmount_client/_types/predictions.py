@@ -81,7 +81,7 @@ class Prediction:
         return f"{self.top.label} {self.top.score:.1%} ({adapter})" + (f", {words}" if words else "")
 
     def with_image(self, image: bytes) -> Prediction:
-        """The same answer, which a notebook shows beside this image."""
+        """The same answer, which a notebook shows together with this image."""
         object.__setattr__(self, "_image", image)  # frozen: no user sees it change
         return self
 

@@ -263,7 +263,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
     dialog.wait_for(state="detached")
     page.get_by_label("Show").select_option("all")
     page.locator(".rows").evaluate("box => box.scrollTo(0, box.scrollHeight)")
-    page.get_by_role("button", name="=3.png").wait_for()  # what has no score comes last
+    page.get_by_role("button", name="=3.png").wait_for()  # a row without a score comes last
 
     page.get_by_role("button", name="Show as cards").click()
     assert page.locator(".card").count() == 40
@@ -325,7 +325,7 @@ def test_samples_and_the_camera_bring_images_by_the_keyboard_alone(page: Page, d
     page.get_by_role("button", name="Use the camera").focus()
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('video')?.videoWidth > 0")
-    page.get_by_role("button", name="Take a picture").click()
+    page.get_by_role("button", name="Take an image").click()
     page.get_by_text("3 images", exact=True).wait_for()
     assert violations(page) == []
     page.get_by_role("button", name="Close the camera").click()

@@ -112,10 +112,10 @@ def test_an_adapter_learns_from_corrected_answers(
         row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="new", exact=True))
         assert row.inner_text().split("\t") == ["new", "3", "0", "reader2: 2"]
         card.get_by_text("Look at the corrections").click()
-        card.locator(".pictures select").first.wait_for()
-        until(lambda: page.evaluate("[...document.querySelectorAll('.pictures img')].every((i) => i.naturalWidth)"))
-        assert card.locator(".pictures select").evaluate_all("all => all.map((each) => each.value)") == ["b", "a"]
-        card.locator(".pictures select").first.select_option("a")
+        card.locator(".corrected select").first.wait_for()
+        until(lambda: page.evaluate("[...document.querySelectorAll('.corrected img')].every((i) => i.naturalWidth)"))
+        assert card.locator(".corrected select").evaluate_all("all => all.map((each) => each.value)") == ["b", "a"]
+        card.locator(".corrected select").first.select_option("a")
         until(lambda: len(httpx.get(f"{url}/datasets/cells-feedback/labels").json()["labels"]) == 3)
         assert card.get_by_label("Together with the images of").input_value() == "cells"
         assert violations(page) == []
@@ -138,9 +138,9 @@ def test_images_without_a_label_are_sent_from_the_page(
         page.get_by_text("This server keeps no images of answers").wait_for()
         page.get_by_text("Send images that wait for a label").click()
         page.get_by_label("Into the pool").fill("new")
-        pictures: list[FilePayload] = [
+        files: list[FilePayload] = [
             {"name": f"{n}.png", "mimeType": "image/png", "buffer": make_png(n % 2)} for n in range(3)
         ]
-        page.get_by_label("Images without a label").set_input_files(pictures)
+        page.get_by_label("Images without a label").set_input_files(files)
         page.get_by_text("2 images added to new. It already had 1 of them.").wait_for()
         page.get_by_role("rowheader", name="new").wait_for()

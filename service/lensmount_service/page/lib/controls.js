@@ -118,7 +118,7 @@ export const Facts = ({ rows }) => html`<dl class="facts">
   ${rows.filter(([, value]) => ![null, undefined, false, ""].includes(value)).map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd>${value}</dd></div>`)}
 </dl>`;
 
-/** A part of a view below a heading, with controls beside it. */
+/** A part of a view below a heading, with controls next to it. */
 export const Part = ({ title, side, children }) => html`<section class="part">
   <div class="part-head"><h3>${title}</h3>${side && html`<div class="side">${side}</div>`}</div>
   ${children}

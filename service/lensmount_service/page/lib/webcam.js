@@ -1,4 +1,4 @@
-/** Pictures from a camera: a live view and a button that keeps what it shows as a PNG. */
+/** Images from a camera: a live view and a button that keeps what it shows as a PNG. */
 
 import { html, useEffect, useRef, useState } from "./html.js";
 
@@ -6,10 +6,10 @@ import { html, useEffect, useRef, useState } from "./html.js";
 export const hasCamera = () => Boolean(navigator.mediaDevices?.getUserMedia);
 
 /**
- * A live view. `taken(file)` gets each picture, called `camera 1.png` and so on. The camera is on only while this is
+ * A live view. `taken(file)` gets each image, called `camera 1.png` and so on. The camera is on only while this is
  * shown, and nothing of it leaves the page. `label` is the text of the button.
  */
-export function Camera({ taken, close, label = "Take a picture" }) {
+export function Camera({ taken, close, label = "Take an image" }) {
   const video = useRef();
   const count = useRef(0);
   const [state, setState] = useState("asking");

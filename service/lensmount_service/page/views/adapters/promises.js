@@ -29,7 +29,7 @@ function calibrated({ ece, ece_interval: [low, high], images }) {
 
 function inSets({ coverage, no_guarantee: few }) {
   const without = few.length ? ` There were too few images to promise this for ${listed(few)}.` : "";
-  return `Where it is not sure, it names all labels that may be right. The right one is among them for ${share(coverage)} of the images of each label.${without}`;
+  return `If it is not sure, it names all labels that may be right. The right one is among them for ${share(coverage)} of the images of each label.${without}`;
 }
 
 function sure({ accuracy, threshold, share: part, images }) {

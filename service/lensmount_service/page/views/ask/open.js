@@ -1,4 +1,4 @@
-/** One image of the table, as its card, in a dialog with steps to the images beside it. */
+/** One image of the table, as its card, in a dialog with steps to the images next to it. */
 
 import { html, useEffect, useRef } from "../../lib/html.js";
 import { Card } from "./card.js";

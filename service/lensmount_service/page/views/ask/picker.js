@@ -81,7 +81,7 @@ function NoAdapters() {
   <//>`;
 }
 
-/** Which version of each picked adapter answers, where there are several; a second one can be asked beside it. */
+/** Which version of each picked adapter answers, if there are several; a second one can be asked as well. */
 function Versions({ picks, pick, full }) {
   const { adapters } = useSession();
   const rows = picks.map((each, at) => ({ ...each, position: at, adapter: adapters.find(({ name }) => name === each.name) }));

@@ -1,4 +1,4 @@
-/** One image of a pool, as a small picture from the server. */
+/** One image of a pool, as a thumbnail from the server. */
 
 import { html, useEffect, useState } from "../../lib/html.js";
 import { picture } from "../../lib/api.js";

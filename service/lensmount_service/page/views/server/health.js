@@ -45,7 +45,7 @@ const QUOTAS = {
   queue_share: ["Part of the queue", (value) => `${Math.round(100 * value)} %`],
 };
 
-/** Limits of a token in words: [[title, text]]; nothing for what has no limit. */
+/** Limits of a token in words: [[title, text]]; nothing for a quantity without a limit. */
 export const quotasOf = (quotas, used = {}) =>
   Object.entries(QUOTAS).filter(([key]) => quotas[key] !== null && quotas[key] !== undefined).map(([key, [title, words]]) => [title, `at most ${words(quotas[key])}${used?.[key] === undefined ? "" : `, now ${words(used[key])}`}`]);
 

@@ -2,7 +2,7 @@
 
 import { plural } from "../../lib/parts.js";
 
-export const DRAFT = 5; // images of each class: with fewer, nothing can be judged
+export const DRAFT = 5; // images of each class: with fewer, no score means anything
 export const TRAIN = 20;
 
 /** The classes that are taught: those with images, or that the user named. */

@@ -39,7 +39,7 @@ export function Column({ each, images, clashing, limits }) {
     ${camera && html`<${Camera} taken=${(file) => add([{ file, path: `${Date.now()} ${file.name}` }])} close=${() => setCamera(false)} />`}
     <div class="choices">
       <button type="button" onClick=${() => input.current.click()} aria-label=${`Add images to ${each.name}`}>Add images</button>
-      ${hasCamera() && !camera && html`<button type="button" onClick=${() => setCamera(true)} aria-label=${`Take pictures for ${each.name}`}>Camera</button>`}
+      ${hasCamera() && !camera && html`<button type="button" onClick=${() => setCamera(true)} aria-label=${`Take images for ${each.name}`}>Camera</button>`}
       <input ref=${input} type="file" multiple hidden aria-label=${`Images of ${each.name}`} onChange=${(event) => add(fromInput(event.target))} />
     </div>
     ${count ? html`<${Thumbnails} images=${images} clashing=${clashing} label=${each.name} />` : html`<p class="place quiet">Drop or paste images of this class here</p>`}

@@ -6,7 +6,7 @@ import { crc32 } from "../../lib/zip.js";
 
 const SIDE = 160; // pixels of a thumbnail's longer side
 const SMALL = 24; // below this a network sees hardly anything
-const SHOWN_BY_BROWSERS = /\.(png|jpe?g|jpe|jfif|webp|bmp|gif)$/i; // others are judged by the server alone
+const SHOWN_BY_BROWSERS = /\.(png|jpe?g|jpe|jfif|webp|bmp|gif)$/i; // the server alone checks the others
 
 /** {file, path, digest, crc, thumb, doubt} or {path, refused}. `limits` is GET /limits. */
 export async function read({ file, path }, limits) {

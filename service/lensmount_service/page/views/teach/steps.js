@@ -1,4 +1,4 @@
-/** How far a task is on its way to the server: sent, first draft, training. */
+/** How far a task has come: sent, first draft, training. */
 
 import { html, useEffect, useRef } from "../../lib/html.js";
 import { percent, plural, ProblemBox } from "../../lib/parts.js";

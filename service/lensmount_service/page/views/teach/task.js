@@ -1,4 +1,4 @@
-/** The task that the user is teaching: its classes, their images, and what has become of them. A reload keeps it. */
+/** The task that the user is teaching: its classes, their images, and how far they are. A reload keeps it. */
 
 import { useEffect, useState } from "../../lib/html.js";
 import { Kept } from "../../lib/kept.js";
