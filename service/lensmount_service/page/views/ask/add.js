@@ -8,7 +8,7 @@ import { Camera, hasCamera } from "../../lib/webcam.js";
 import { images } from "./images.js";
 import { Samples } from "./samples.js";
 
-const NO_CAMERA = "Browsers offer the camera only to pages with https:// or on this computer (http://127.0.0.1). Open the page by such an address.";
+const NO_CAMERA = "Browsers offer the camera only to pages that come by HTTPS or from this computer. Open the page by such an address.";
 
 export function AddImages({ picks }) {
   const { limits, volumes } = useSession();
