@@ -58,6 +58,7 @@ def test_the_keyboard_alone_labels_a_pool(
             page.get_by_role("group", name="Image 2 of 3 of new")
         ).wait_for()
 
+        page.goto("about:blank")  # nothing is asked of the server when it stops
         labels = httpx.get(f"{url}/datasets/new/labels").json()["labels"]
         assert [(each["label"], each["who"]) for each in labels] == [
             (LONG, "reader1"),
