@@ -6,6 +6,7 @@ import { follow } from "../../lib/events.js";
 import { ProblemBox, Waiting } from "../../lib/parts.js";
 import { Curves } from "./curves.js";
 import { Outcome } from "./outcome.js";
+import "./style.js";
 
 const QUEUE_MS = 3000; // how often a waiting job is asked whether a worker is there
 const PHASES = {
