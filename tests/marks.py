@@ -314,6 +314,9 @@ SLOW = frozenset(
         "service/test_metrics.py",
         "service/test_removed_meanwhile.py",
         "service/web/test_openapi.py",
+        "service/web/test_typescript.py",
+        "test_site.py::test_the_messages_of_a_code_are_those_of_the_source",
+        "test_site.py::test_the_site_builds_strictly_and_loads_nothing_from_another_host",
         "service/worker/test_server_client.py",
     }
 )
@@ -329,7 +332,7 @@ LONGEST = (
     *("service/test_crosstalk.py", "service/routes/test_page.py"),
     *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py", "service/test_openapi_requests.py"),
     *("service/worker/test_attempt.py", "service/test_supervisor.py", "test_docker.py", "test_packages.py"),
-    *("service/test_volumes.py", "service/test_clip.py", "test_extras.py", "test_site.py"),
+    *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
     *("adapters/programs/test_executor.py", "adapters/graph/test_functional.py"),
     *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),
     *("adapters/runners/test_segment_runner.py", "adapters/export/test_onnx.py", "adapters/runners/test_pooled.py"),
