@@ -125,7 +125,7 @@ def test_regions_of_qupath_come_back_with_class_colour_and_scores(
     def predict(query: dict[str, str], image: bytes) -> Any:
         tile = Image.open(io.BytesIO(image))
         sizes.append(tile.size)
-        red, _, blue = tile.resize((1, 1)).getpixel((0, 0))
+        red, _, blue = tile.resize((1, 1)).tobytes()
         found = server.prediction("malaria", LABELS[red < blue])
         found["predictions"] = [
             {"label": LABELS[red < blue], "score": 0.9},
