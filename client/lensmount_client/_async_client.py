@@ -202,17 +202,19 @@ class AsyncClient:
         concurrency: int = 8,
         ordered: bool = True,
         progress: bool | Report = False,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncOutcomes:
         """See `Client.predict_many`. Leaving the loop early cancels the requests in progress."""
         adapters = adapter_list(adapter)
         checked_decision(decision)
+        own = predict.checked_headers(headers or {})
         sources, total = many_inputs(inputs)
 
         async def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
                 content = await asyncio.to_thread(image_bytes, source)
                 timeout_s = self._settings.prediction_timeout_s
-                predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s))
+                predictions = await self._call(predict.predict(content, adapters, top_k, decision, timeout_s, own))
                 return succeeded(source, adapters, predictions)
             except LensmountError as error:
                 return failed(source, adapters, error)

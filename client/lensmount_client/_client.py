@@ -209,22 +209,25 @@ class Client:
         concurrency: int = 8,
         ordered: bool = True,
         progress: bool | Report = False,
+        headers: Mapping[str, str] | None = None,
     ) -> Outcomes:
         """Yield an Outcome for each image and adapter, in input order, or as they finish if not `ordered`.
 
         `inputs` is an iterable of images, a folder or a pattern such as "slides/**/*.png". An image that
         fails yields an Outcome with its error, and the run continues. At most `concurrency` requests are in
         progress, and `inputs` is consumed only a few images ahead. `progress` draws a bar, or is called with
-        (images done, images in total or None). Leaving the loop early waits for the requests in progress.
+        (images done, images in total or None). Leaving the loop early waits for the requests in progress. `headers`
+        go with every request, as with `predict`.
         """
         adapters = adapter_list(adapter)
         checked_decision(decision)
+        own = predict.checked_headers(headers or {})
         sources, total = many_inputs(inputs)
         timeout_s = self._settings.prediction_timeout_s
 
         def outcomes_of(source: ImageInput) -> list[Outcome]:
             try:
-                call = predict.predict(image_bytes(source), adapters, top_k, decision, timeout_s)
+                call = predict.predict(image_bytes(source), adapters, top_k, decision, timeout_s, own)
                 return succeeded(source, adapters, self._call(call))
             except LensmountError as error:
                 return failed(source, adapters, error)

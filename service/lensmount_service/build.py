@@ -109,7 +109,13 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
         catalog.signatures = open_signatures(settings)
         canary = Canary(engine)
         catalog.watch(engine.quarantine, lambda adapter, sender: canary.check(adapter, sender.caller, sender.charge))
-        jobs = JobTable(database, settings.lease_s, settings.max_queued_jobs, charge=holdings.charge_job)
+        jobs = JobTable(
+            database,
+            settings.lease_s,
+            settings.max_queued_jobs,
+            charge=holdings.charge_job,
+            charge_files=holdings.charge,
+        )
         files = JobFiles(settings.state / "jobs", jobs)
         datasets = open_datasets(settings, database)
         pools = open_pools(settings, database)

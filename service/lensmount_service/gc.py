@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from lensmount_service.jobs.files import CHECKPOINT
+from lensmount_service.jobs.files import CHECKPOINT, JobFiles
 from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.pools.pools import Pools
@@ -89,7 +89,11 @@ def _jobs(folder: Path, jobs: JobTable, before: float, keep_s: float | None) -> 
         and (path.suffix == ".tmp" or (path.name == CHECKPOINT and states[path.parent.name] == "succeeded"))
         and mtime_of(path) < before
     ]
-    return _remove([*gone, *unneeded])
+    count = _remove([*gone, *unneeded])
+    files = JobFiles(folder, jobs)
+    for job_id in {*(path.name for path in gone), *(path.parent.name for path in unneeded)} & states.keys():
+        files.count(job_id)
+    return count
 
 
 def _worker(folder: Path, jobs: JobTable, datasets: DatasetStore, before: float) -> int:

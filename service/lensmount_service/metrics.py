@@ -89,6 +89,10 @@ class Metrics:
         self.quarantined = self._gauge("quarantined_adapters", "Adapters that failed too often.")
         self.rollouts = self._gauge("rollouts", "Rollouts of aliases that have not ended.")
         self.rollbacks = self._counter("rollbacks", "Rollouts that a rule ended, by rule.", ("rule",))
+        self.rollout_requests = self._counter(
+            "rollout_requests", "Requests that rollouts gave to a version.", ("side", "outcome")
+        )
+        self.shadow_images = self._counter("shadow_images", "Images for the shadows of rollouts.", ("outcome",))
         self.stored_files = self._gauge("stored_files", "Files that are not as they should be, by state.", ("state",))
         self.scrubbed = self._counter("scrubbed_bytes", "Bytes of stored files that were read again.")
         self.scrubbed_at = self._gauge("scrubbed_timestamp_seconds", "When all files were last read again.")

@@ -43,6 +43,15 @@ def test_a_timeout_that_the_user_sets_is_sent_up_to_the_limit_of_servers(timeout
     assert [request.url.params.get("timeout") for request in seen] == [sent, sent]
 
 
+def test_headers_go_with_every_image_of_several() -> None:
+    handle, seen = answering(good(), good())
+    with mocked(handle) as client:
+        list(client.predict_many([b"one", b"two"], adapter="malaria", headers={"X-Patient": "7"}))
+        with pytest.raises(InvalidInput, match="found the name 'Host'"):
+            client.predict_many([b"one"], adapter="malaria", headers={"Host": "7"})
+    assert [request.headers["x-patient"] for request in seen] == ["7", "7"]
+
+
 def test_the_token_is_sent_as_a_bearer_token_and_the_path_of_the_base_url_is_kept() -> None:
     handle, seen = answering(httpx.Response(200, json={"adapters": []}))
     with mocked(handle, base_url="https://host/lens/", token="t0ken") as client:

@@ -35,6 +35,7 @@ class TinyServer:
         self.alias_trust: dict[str, dict[str, Any]] = {"malaria": {}, "smoking": {}}
         self.promises: dict[str, Any] = {}  # by adapter
         self.images: list[bytes] = []
+        self.patients: list[str | None] = []  # the header X-Patient of each prediction
         self.gate: Callable[[bytes], object] = lambda image: None
         self.training = TinyTraining()
         self.pools = TinyPools()
@@ -48,6 +49,7 @@ class TinyServer:
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         match method, url.path.strip("/").split("/"):
             case "POST", ["predict"]:
+                self.patients.append(headers.get("X-Patient"))
                 return self.predict(query, body)
             case "POST", ["explain"]:
                 return self.explained(query, body)

@@ -223,6 +223,11 @@ class TinyTraining:
             case "GET", [job_id, "files"]:
                 files = [{"name": n, "size_bytes": len(c), "digest": digest_of(c)} for n, c in self.files.items()]
                 return 200, {"files": files}, {}
+            case "DELETE", [job_id, "files"]:
+                if self.known[job_id]["state"] in ("queued", "running"):
+                    return problem(409, "job_not_finished", "it has not ended")
+                self.files.clear()
+                return 204, b"", {}
             case "GET", [job_id, "files", name]:
                 return 200, self.files[name], {"ETag": '"not-a-digest"'}
         return problem(404, "not_found", "nothing here")

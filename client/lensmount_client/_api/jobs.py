@@ -93,6 +93,10 @@ def job_files(job_id: str) -> Call[list[JobFile]]:
     return Call("GET", f"{job_path(job_id)}/files", read)
 
 
+def delete_files(job_id: str) -> Call[None]:
+    return Call("DELETE", f"{job_path(job_id)}/files", lambda response: None)
+
+
 def download_file(job_id: str, file: JobFile, download: Download) -> Call[DownloadedFile]:
     """`file` is an element of what `job_files` returned."""
 

@@ -68,7 +68,7 @@ def predict(
         params=params,
         content=image,
         content_type=BYTES,
-        headers=_checked_headers(headers or {}),
+        headers=checked_headers(headers or {}),
     )
 
 
@@ -115,7 +115,7 @@ def _trust_of(fields: JsonFields) -> Trust:
     )
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Raises InvalidInput for a header that is none, or that the client sets itself."""
     for name, value in headers.items():
         if not isinstance(name, str) or not HEADER.fullmatch(name) or OWN.fullmatch(name.lower()):

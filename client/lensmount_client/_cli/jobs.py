@@ -229,6 +229,19 @@ def cancel(job_id: ThisId, *, server: ServerOptions) -> None:
         print_line(f"job {job.id} " + ("cancelled" if job.ended else "will stop at its next step"))
 
 
+@app.command("delete-files")
+@with_options
+def delete_files(job_id: ThisId, *, server: ServerOptions) -> None:
+    """Delete the files of a job that has ended; what it published stays."""
+    with server.client() as client:
+        job = find(client, job_id)
+        job.delete_files()
+    if server.json:
+        print_json({"id": job.id, "files": []})
+    else:
+        print_line(f"deleted the files of job {job.id}")
+
+
 @app.command()
 @with_options
 def retry(job_id: ThisId, *, server: ServerOptions) -> None:

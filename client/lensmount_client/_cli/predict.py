@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import ExitStack, aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +67,24 @@ class Asking:
         ),
     ] = ALWAYS
     concurrency: Annotated[int, typer.Option(min=1, max=256, metavar="N", help="Requests in progress at a time.")] = 8
+    header: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:VALUE", help='Sent with each image, for a rollout with such a key: "X-Patient: 7".'),
+    ] = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by name, which the client checks. Raises InvalidInput."""
+        found: dict[str, str] = {}
+        for text in self.header or []:
+            name, colon, value = text.partition(":")
+            if not colon or name in found:
+                raise e.InvalidInput(
+                    f"--header: found {text[:80]!r}, expected NAME:VALUE, and each name once. "
+                    'Fix: such as --header "X-Patient: 7"'
+                )
+            found[name.strip()] = value.strip()
+        return found
 
 
 @with_options
@@ -103,7 +121,10 @@ def predict(
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
         checked_decision(asking.decision)
+        headers = asking.headers
         paths = _paths(images)
+        if headers and (overlay is not None or explain is not None):
+            raise e.InvalidInput("--header: found it with --overlay or --explain, which send none. Fix: leave it out")
         if overlay is not None:
             draw(paths, adapters, overlay, server)
             return
@@ -183,7 +204,15 @@ class PredictRun:
         """Raise the first error that every other image would meet too."""
         async with client:
             bar = len(paths) >= BAR_FROM
-            outcomes = client.predict_many(paths, self.adapters, **asdict(asking), progress=bar)
+            outcomes = client.predict_many(
+                paths,
+                self.adapters,
+                top_k=asking.top_k,
+                decision=asking.decision,
+                concurrency=asking.concurrency,
+                progress=bar,
+                headers=asking.headers,
+            )
             async with aclosing(outcomes):
                 async for outcome in outcomes:
                     if isinstance(outcome.error, ENDS_THE_RUN):

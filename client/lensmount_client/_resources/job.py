@@ -130,6 +130,10 @@ class Job(JobView):
         """Its files: adapter.safetensors, card.md, report.html, metrics.json, metrics.png, log.txt."""
         return self._send(endpoints.job_files(self.id))
 
+    def delete_files(self) -> None:
+        """Delete its files, which count as stored bytes; what it published stays. Raises JobNotFinished."""
+        self._send(endpoints.delete_files(self.id))
+
     def download(self, name: str, path: str | Path = ".") -> DownloadedFile:
         """Download one of its files to a file or into a folder. An existing file is replaced only by a complete one."""
         return run_operation(_download(self.id, name, path), self._send)
@@ -185,6 +189,10 @@ class AsyncJob(JobView):
     async def files(self) -> builtins.list[JobFile]:
         """See `Job.files`."""
         return await self._send(endpoints.job_files(self.id))
+
+    async def delete_files(self) -> None:
+        """See `Job.delete_files`."""
+        await self._send(endpoints.delete_files(self.id))
 
     async def download(self, name: str, path: str | Path = ".") -> DownloadedFile:
         """See `Job.download`."""

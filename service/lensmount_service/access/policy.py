@@ -93,6 +93,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("GET", "/jobs/{job_id}/events"): "train",
     ("GET", "/jobs/{job_id}/log"): "train",
     ("GET", "/jobs/{job_id}/files"): "train",
+    ("DELETE", "/jobs/{job_id}/files"): "train",
     ("GET", "/jobs/{job_id}/files/{name}"): "train",
     ("PUT", "/jobs/{job_id}/files/{name}"): "train",
     ("POST", "/tokens"): "admin",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -166,6 +167,23 @@ class ClientVerbs(JobRows):
             )
             self._add_event(connection, job_id, "state", _queued(traceparent))
             return job_of(job_row(connection, job_id))
+
+    @contextmanager
+    def ended(self, job_id: str, expected: Precondition = ANY) -> Iterator[sa.Connection]:
+        """A transaction during which the job stays ended. Raises NotFound, PreconditionFailed or JobConflict
+        (`job_not_finished`).
+        """
+        with self.database.write() as connection:
+            self._reap(connection)
+            job = job_of(job_row(connection, job_id))
+            expected.require(job.tag)
+            if not job.ended:
+                raise JobConflict(
+                    f"found a job that is {job.state}, expected one that has ended. "
+                    "Fix: wait for its end, or cancel it: lensmount jobs cancel ID",
+                    code="job_not_finished",
+                )
+            yield connection
 
     def _require_room(self, connection: sa.Connection) -> None:
         queued = sa.select(sa.func.count()).select_from(job_table).where(_jobs.state == "queued")

@@ -7,6 +7,7 @@ worker that has lost its job cannot overwrite what its successor wrote.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -16,11 +17,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+import sqlalchemy as sa
+
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.faults import fault
 from lensmount_service.errors import NotFound
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.store.faults import storage
+from lensmount_service.store.precondition import ANY, Precondition
 
 CHECKPOINT = "checkpoint"
 MEDIA_TYPES = {
@@ -53,7 +57,8 @@ class JobFiles:
     async def receive(self, job_id: str, token: str, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Store a file, durable before this returns.
 
-        Raises NotFound (`job_not_found`, `file_not_found`), LeaseLost or StorageFull, and then nothing has changed.
+        Raises NotFound (`job_not_found`, `file_not_found`), LeaseLost, StoredTooMuch or StorageFull, and then nothing
+        has changed.
         """
         _require_known(name)
         temporary = await asyncio.to_thread(self._begin, job_id, token, name)
@@ -84,11 +89,23 @@ class JobFiles:
             file.flush()
             fault("job_files.fsync")
             os.fsync(file.fileno())
-        with self._jobs.holding(job_id, token), storage("the files of jobs"):
+        with self._jobs.holding(job_id, token) as connection, storage("the files of jobs"):
+            others = sum(size for each, size in self._sizes(job_id).items() if each != name)
+            self._jobs.charge_files(connection, job_id, others + Path(file.name).stat().st_size)
             fault("job_files.rename")
             target = self._folder / job_id / name
             Path(file.name).replace(target)
             fsync_folder(target.parent)
+
+    def delete(self, job_id: str, expected: Precondition = ANY) -> None:
+        """Delete all files of a job that has ended. A second call changes nothing.
+
+        Raises NotFound (`job_not_found`), PreconditionFailed or JobConflict (`job_not_finished`).
+        """
+        with self._jobs.ended(job_id, expected) as connection, storage("the files of jobs"):
+            for name in self._sizes(job_id):
+                (self._folder / job_id / name).unlink(missing_ok=True)
+            self._jobs.count_files(connection, job_id, 0)
 
     def open(self, job_id: str, name: str) -> BinaryIO:
         """A file, which stays readable even if it is replaced or removed. The caller closes it.
@@ -112,8 +129,23 @@ class JobFiles:
                     found.append(JobFile(name, file.tell(), f"sha256:{digest}"))
         return tuple(found)
 
-    def drop_checkpoint(self, job_id: str) -> None:
+    def drop_checkpoint(self, connection: sa.Connection, job_id: str) -> None:
+        """In the transaction in which the job succeeds. If that fails, a next attempt starts from the first epoch."""
         (self._folder / job_id / CHECKPOINT).unlink(missing_ok=True)
+        self._jobs.count_files(connection, job_id, sum(self._sizes(job_id).values()))
+
+    def count(self, job_id: str) -> None:
+        """Files of the job were removed by others."""
+        with self._jobs.database.write() as connection:
+            self._jobs.count_files(connection, job_id, sum(self._sizes(job_id).values()))
+
+    def _sizes(self, job_id: str) -> dict[str, int]:
+        """Bytes by name, of the files that are there."""
+        found = {}
+        for name in (*MEDIA_TYPES, CHECKPOINT):
+            with contextlib.suppress(FileNotFoundError):
+                found[name] = (self._folder / job_id / name).stat().st_size
+        return found
 
     def _opened(self, job_id: str, name: str) -> BufferedReader | None:
         """The file; None if there is none. It may be removed at any moment, so nobody asks first."""

@@ -60,7 +60,7 @@ class Publisher:
                 self.registry.point(connection, name, alias, self._target(connection, row, version.version), by)
             fault("publishing.alias")
             self.jobs.succeed(connection, job_id, token, Published(name, version.version), version.digest)
-        self.files.drop_checkpoint(job_id)
+            self.files.drop_checkpoint(connection, job_id)
         return version, created
 
     def _target(self, connection: sa.Connection, row: Any, new: int) -> Target:

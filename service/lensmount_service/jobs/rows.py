@@ -14,7 +14,7 @@ from lensmount_service.jobs.lease_watch import LeaseWatch
 from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, State
 from lensmount_service.jobs.schema import event_table, job_table
 from lensmount_service.store.database import Database
-from lensmount_service.store.keys import DEFAULT_TENANT, key_of, name_of
+from lensmount_service.store.keys import DEFAULT_TENANT, Charge, free_of_charge, key_of, name_of
 
 MAX_ERROR_CHARACTERS = 4000
 MAX_DELAY_S = 3600.0  # no attempt waits for longer
@@ -35,12 +35,16 @@ class JobRows:
         max_queued: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
         charge: ChargeJob = lambda connection, tenant, owner: None,
+        charge_files: Charge = free_of_charge,
     ) -> None:
-        """`charge` raises QuotaExceeded, in the transaction that queues a job, if no more of its owner may wait."""
+        """`charge` raises QuotaExceeded, in the transaction that queues a job, if no more of its owner may wait;
+        `charge_files` raises StoredTooMuch in the one that keeps a file.
+        """
         self.database = database
         self.lease_s = lease_s
         self.max_queued = max_queued
         self._charge = charge
+        self._charge_files = charge_files
         self._watch = LeaseWatch(lease_s, clock)
         database.create()
 

@@ -17,7 +17,7 @@ from lensmount_service.errors import JobConflict, LeaseLost
 from lensmount_service.jobs.records import Event, Job, Lease, Published
 from lensmount_service.jobs.rows import JobRows, is_waiting, job_of, job_row
 from lensmount_service.jobs.schema import event_table, job_table, publication_table
-from lensmount_service.store.keys import name_of
+from lensmount_service.store.keys import DEFAULT_TENANT, name_of
 
 _jobs = job_table.c
 
@@ -155,6 +155,18 @@ class WorkerVerbs(JobRows):
         with self.database.write() as connection:
             self.require_lease(connection, job_id, token)
             yield connection
+
+    def charge_files(self, connection: sa.Connection, job_id: str, nbytes: int) -> None:
+        """The files of the job will have this many bytes. Raises StoredTooMuch if its owner may not have more."""
+        row = job_row(connection, job_id)
+        more = nbytes - (row.file_bytes or 0)
+        if more > 0:
+            self._charge_files(connection, f"{row.tenant or DEFAULT_TENANT}/", row.owner, more)
+        self.count_files(connection, job_id, nbytes)
+
+    def count_files(self, connection: sa.Connection, job_id: str, nbytes: int) -> None:
+        """The files of the job have this many bytes now, after some were removed."""
+        self._set(connection, job_id, file_bytes=nbytes)
 
     def require_lease(self, connection: sa.Connection, job_id: str, token: str) -> sa.Row[Any]:
         """The job's row. Raises NotFound or LeaseLost."""

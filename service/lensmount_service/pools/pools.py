@@ -243,6 +243,16 @@ class Pools:
         with self._database.read() as connection:
             return [label_of(row) for row in connection.execute(query if limit is None else query.limit(limit))]
 
+    def answers(self, name: str, digests: Sequence[str]) -> dict[str, str]:
+        """By image: the adapter whose answer its first label of feedback corrected, as in `Answered`."""
+        found: dict[str, str] = {}
+        with self._database.read() as connection:
+            for some in turns(list(digests)):
+                of = sa.and_(_labels.dataset == name, _labels.digest.in_(some), _labels.adapter.is_not(None))
+                query = sa.select(_labels.digest, _labels.adapter).where(of).order_by(_labels.number.desc())
+                found.update({row.digest: row.adapter for row in connection.execute(query)})
+        return found
+
     def delete(self, name: str, expected: Precondition = ANY) -> None:
         """Delete the images, labels and leases of a pool. Raises NotFound or PreconditionFailed."""
         with self._database.write() as connection:

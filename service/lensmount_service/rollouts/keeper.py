@@ -16,11 +16,12 @@ import structlog
 from lensmount_service.background_thread import BackgroundThread
 from lensmount_service.errors import NotFound, ServiceError
 from lensmount_service.metrics import Metrics
-from lensmount_service.rollout_spec import stored_rollout
+from lensmount_service.rollout_spec import Side, stored_rollout
 from lensmount_service.rollouts.evidence import Evidence
 from lensmount_service.rollouts.rows import Rows
 from lensmount_service.rollouts.rules import RULES, Finding
 from lensmount_service.rollouts.shown import Showing, Shown
+from lensmount_service.rollouts.tally import Counts
 from lensmount_service.store.adapter_rows import alias_row
 from lensmount_service.store.aliases import Aliases, By, Running, Target
 from lensmount_service.store.database import Database
@@ -55,6 +56,7 @@ class Keeper(BackgroundThread):
         self._tidied_at = 0.0
         for rule in RULES:  # from 0, so that the first one is an increase
             self.metrics.rollbacks.labels(rule)
+        self._count(Counts())
 
     def _run(self) -> None:
         while not self._ended.wait(TURN_S):
@@ -92,6 +94,19 @@ class Keeper(BackgroundThread):
         except ServiceError:
             self.evidence.give_back(taken)
             raise
+        for counts in taken.values():
+            self._count(counts)
+
+    def _count(self, counts: Counts) -> None:
+        sides: tuple[Side, ...] = ("stable", "canary")
+        for side in sides:
+            tally, requests = counts.side(side), self.metrics.rollout_requests
+            requests.labels(side, "failed").inc(tally.failed)
+            requests.labels(side, "answered").inc(tally.requests - tally.failed)
+        compared = counts.compared
+        outcomes = {"computed": compared.images, "failed": compared.failed.total(), "shed": compared.shed}
+        for outcome, images in outcomes.items():
+            self.metrics.shadow_images.labels(outcome).inc(images)
 
     def _store_the_last(self) -> None:
         try:

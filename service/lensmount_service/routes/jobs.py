@@ -225,6 +225,12 @@ async def list_files(context: Context, job: PathJob) -> JobFileList:
     return JobFileList(files=[JobFileInfo(name=f.name, size_bytes=f.size_bytes, digest=f.digest) for f in files])
 
 
+@router.delete("/{job_id}/files", status_code=204, summary="Delete the files of a job")
+async def delete_files(context: Context, job_id: JobId, expected: ExpectedAlone) -> None:
+    """They count as bytes that its token stores. Refused while the job runs; what it published stays."""
+    await asyncio.to_thread(context.training.files.delete, job_id, expected)
+
+
 @router.get(
     "/{job_id}/files/{name}",
     response_class=Response,

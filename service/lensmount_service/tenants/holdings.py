@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from lensmount_service.access.identity import Quotas
 from lensmount_service.access.tokens import Token, quotas_of
 from lensmount_service.errors import QuotaExceeded, StoredTooMuch
+from lensmount_service.jobs.records import ENDED
 from lensmount_service.jobs.rows import of_tenant
 from lensmount_service.jobs.schema import job_table
 from lensmount_service.pools.rows import image_table
@@ -105,7 +106,8 @@ class Holdings:
             size, size_deleted = connection.execute(query).one()
             live, deleted = live + int(size - size_deleted), deleted + int(size_deleted)
         images = sa.select(_sum(image_table.c.size_bytes)).where(*_of(image_table, "dataset", tenant, owner))
-        live += int(connection.execute(images).scalar_one())
+        files = sa.select(_sum(job_table.c.file_bytes)).where(job_table.c.owner == owner, of_tenant(tenant))
+        live += sum(int(connection.execute(query).scalar_one()) for query in (images, files))
         return Held(live, deleted, self._uploads.held(tenant, owner, but))
 
 
@@ -132,7 +134,10 @@ def _waiting(connection: sa.Connection, tenant: str, owner: str) -> int:
 
 
 def _largest(connection: sa.Connection, tenant: str, owner: str) -> str | None:
-    """How to free the most: the largest version, deleted ones first, or the largest pool. None if nothing is held."""
+    """How to free the most: the largest version, deleted ones first, the largest pool, or the files of a job.
+
+    None if nothing is held.
+    """
     candidates: list[tuple[bool, int, str]] = []
     for table, kind in ((version_table, "adapters"), (dataset_table, "datasets")):
         mine = *_kept(table), *_of(table, "name", tenant, owner)
@@ -145,6 +150,12 @@ def _largest(connection: sa.Connection, tenant: str, owner: str) -> str | None:
     for name, nbytes in connection.execute(query.group_by(image_table.c.dataset).order_by(size.desc()).limit(1)):
         freed = f"with the pool {name_of(name)} frees {nbytes} of them"
         candidates.append((False, int(nbytes), f"DELETE /datasets/{{name}}/unlabelled {freed}"))
+    query = job_table.select().where(
+        job_table.c.owner == owner, of_tenant(tenant), job_table.c.state.in_(ENDED), job_table.c.file_bytes > 0
+    )
+    for row in connection.execute(query.order_by(job_table.c.file_bytes.desc()).limit(1)):
+        freed = f"`lensmount jobs delete-files {row.id}` frees {row.file_bytes} of them"
+        candidates.append((False, int(row.file_bytes), freed))
     return max(candidates)[2] if candidates else None
 
 

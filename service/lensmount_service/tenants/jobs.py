@@ -88,6 +88,10 @@ class TenantJobFiles:
         self.jobs.get(job_id)
         return self.files.list(job_id)
 
+    def delete(self, job_id: str, expected: Precondition = ANY) -> None:
+        self.jobs.get(job_id)
+        self.files.delete(job_id, expected)
+
 
 @dataclass(frozen=True, slots=True)
 class TenantPublisher:

@@ -86,6 +86,10 @@ class TenantPools:
         with self.space.own(name) as key:
             return self.pools.labels(key, after, limit)
 
+    def answers(self, name: str, digests: Sequence[str]) -> dict[str, str]:
+        with self.space.own(name) as key:
+            return self.pools.answers(key, digests)
+
     def publish(
         self, name: str, datasets: TenantDatasets, base: Dataset | None, expected: Precondition = ANY
     ) -> tuple[Dataset, bool, Decided]:

@@ -45,6 +45,7 @@ class Annotation(BaseModel):
     model_config = ConfigDict(extra="ignore")
     result: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)
     completed_by: Any = None  # a number, or an object with `id`
+    prediction: Any = None  # what the annotator saw: an object with `model_version`
 
 
 class Event(BaseModel):
@@ -61,6 +62,13 @@ class Event(BaseModel):
         by = self.annotation.completed_by
         number = by.get("id") if isinstance(by, dict) else by
         return f"labelstudio user {number}" if isinstance(number, int) and 0 <= number < 2**63 else "labelstudio"
+
+    @property
+    def seen(self) -> str | None:
+        """The digest of the adapter whose prediction the annotator saw, if the annotation says that."""
+        seen = self.annotation.prediction
+        version = seen.get("model_version") if isinstance(seen, dict) else None
+        return version if isinstance(version, str) and re.fullmatch(r"sha256:[0-9a-f]{64}", version) else None
 
     def choice(self, control: Control) -> str:
         """The label that the person chose. Raises RequestInvalid unless there is exactly one."""

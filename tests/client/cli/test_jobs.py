@@ -223,6 +223,14 @@ def test_download_takes_all_files_or_those_named(lensmount: Any, tmp_path: Path)
     assert [file["path"] for file in document["files"]] == [f"{tmp_path}/log.txt"]
 
 
+def test_the_files_of_a_job_that_has_ended_can_be_deleted(lensmount: Any) -> None:
+    lensmount("jobs", "submit", "-d", "pets", "-a", "cats")
+    assert lensmount("jobs", "delete-files", "ab")[0] == 1
+    lensmount("jobs", "cancel", "ab")
+    assert lensmount("jobs", "delete-files", "ab") == (0, f"deleted the files of job {ID}\n", "")
+    assert json.loads(lensmount("jobs", "delete-files", "ab", "--json")[1]) == {"id": ID, "files": []}
+
+
 def hear_ctrl_c() -> None:
     """A test run in the background ignores SIGINT, and its children would inherit that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -244,3 +244,23 @@ def test_a_prediction_imports_nothing_that_only_other_commands_need(server: Any,
     command = [sys.executable, "-c", script, "predict", str(folder / "a.png"), "-a", "malaria", "--url", server.url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (ended.returncode, ended.stderr) == (0, "[]\n"), ended.stdout
+
+
+def test_headers_go_with_every_image(server: Any, lensmount: Any, folder: Path) -> None:
+    header = ["--header", "X-Patient: 7:b", "--header", "X-Ward:a"]
+    code, _, err = lensmount("predict", str(folder), "-a", "malaria", *header, "--url", server.url)
+    assert (code, err) == (0, "")
+    assert server.patients == ["7:b"] * 3
+
+
+@pytest.mark.parametrize("header", ["X-Patient", ": 7", "X-Patient:", "Authorization: me", "X-Patient: \x00"])
+def test_what_is_no_header_is_wrong_usage(server: Any, lensmount: Any, folder: Path, header: str) -> None:
+    code, _, err = lensmount("predict", str(folder), "-a", "malaria", "--header", header, "--url", server.url)
+    assert code == 2
+    assert "Fix:" in err
+
+
+def test_headers_are_of_no_use_for_pictures(server: Any, lensmount: Any, folder: Path) -> None:
+    asked = ("predict", f"{folder}/a.png", "-a", "malaria", "--explain", "why.png", "--header", "X-Patient: 7")
+    code, _, err = lensmount(*asked, "--url", server.url)
+    assert (code, "Fix: leave it out" in err) == (2, True)

@@ -27,7 +27,11 @@ def test_a_failed_job_raises_with_its_code_and_can_be_retried(server: Any, train
         assert job.retry().state == "queued"
         with pytest.raises(JobNotFinished):
             job.retry()
+        with pytest.raises(JobNotFinished):
+            job.delete_files()
         assert job.cancel().state == "cancelled"
+        job.delete_files()
+        assert job.files() == []
         training.outcome = {"state": "cancelled"}
         with pytest.raises(JobCancelled, match="was cancelled"):
             job.wait()

@@ -140,6 +140,8 @@ def test_the_async_client_does_the_same(server: Any, training: Any, tmp_path: Pa
             training.known[job.id]["state"] = "failed"
             assert (await job.retry()).state == "queued"
             assert (await job.cancel()).state == "cancelled"
+            await job.delete_files()
+            assert await job.files() == []
             assert (await job.refresh()).ended
             assert [found.id for found in await client.jobs.list()] == [job.id]
 

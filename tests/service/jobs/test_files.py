@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
-from lensmount_service.errors import LeaseLost, NotFound, StorageFull
+from lensmount_service.errors import JobConflict, LeaseLost, NotFound, StorageFull, StoredTooMuch
 from lensmount_service.jobs.files import CHECKPOINT, JobFiles
 from lensmount_service.jobs.records import Lease
+from lensmount_service.jobs.rows import job_row
 from lensmount_service.jobs.table import JobTable
+from lensmount_service.store.database import Database
 
 if TYPE_CHECKING:
     from tests.service.jobs.conftest import Submit
@@ -63,12 +66,13 @@ def test_a_received_file_is_listed_with_its_size_and_digest_and_replaced_by_the_
     assert listed.digest == f"sha256:{hashlib.sha256(b'second').hexdigest()}"
 
 
-def test_the_checkpoint_is_not_listed_and_can_be_dropped_twice(files: JobFiles, lease: Lease) -> None:
+def test_the_checkpoint_is_not_listed_and_can_be_dropped_twice(jobs: JobTable, files: JobFiles, lease: Lease) -> None:
     receive(files, lease, CHECKPOINT, b"x")
     assert files.list(lease.id) == ()
     assert read(files, lease, CHECKPOINT) == b"x"
     for _ in range(2):
-        files.drop_checkpoint(lease.id)
+        with jobs.holding(lease.id, lease.token) as connection:
+            files.drop_checkpoint(connection, lease.id)
     with pytest.raises(NotFound, match="found no file checkpoint"):
         files.open(lease.id, CHECKPOINT)
 
@@ -112,3 +116,59 @@ def test_a_full_disk_leaves_the_earlier_file(
     with pytest.raises(StorageFull):
         receive(files, lease, "card.md", b"later")
     assert [path.read_bytes() for path in (tmp_path / "jobs").rglob("*.*")] == [b"earlier"]
+
+
+def bytes_of(jobs: JobTable, lease: Lease) -> int | None:
+    with jobs.database.read() as connection:
+        return int(job_row(connection, lease.id).file_bytes or 0)
+
+
+def test_the_bytes_of_all_files_of_a_job_are_counted_and_a_replaced_file_counts_once(
+    jobs: JobTable, files: JobFiles, lease: Lease
+) -> None:
+    receive(files, lease, "card.md", b"first")
+    receive(files, lease, CHECKPOINT, b"12345678")
+    assert bytes_of(jobs, lease) == 5 + 8
+    receive(files, lease, "card.md", b"2nd")
+    assert bytes_of(jobs, lease) == 3 + 8
+    with jobs.holding(lease.id, lease.token) as connection:
+        files.drop_checkpoint(connection, lease.id)
+    assert bytes_of(jobs, lease) == 3
+
+
+def test_a_file_that_its_owner_may_not_store_changes_nothing(
+    database: Database, submit: Submit, tmp_path: Path
+) -> None:
+    def charge(connection: sa.Connection, key: str, owner: str | None, more: int, source: str | None = None) -> None:
+        assert key == "default/"
+        if more > 4:
+            raise StoredTooMuch("found too many bytes. Fix: delete some")
+
+    jobs = JobTable(database, lease_s=30, charge_files=charge)
+    files = JobFiles(tmp_path / "jobs", jobs)
+    submit(jobs)
+    lease = claim(jobs)
+    receive(files, lease, "card.md", b"1234")
+    with pytest.raises(StoredTooMuch):
+        receive(files, lease, "card.md", b"123456789")
+    assert read(files, lease, "card.md") == b"1234"
+    assert bytes_of(jobs, lease) == 4
+    assert [path.name for path in (tmp_path / "jobs" / lease.id).iterdir()] == ["card.md"]
+
+
+def test_the_files_of_a_job_that_has_ended_are_deleted_and_no_others(
+    jobs: JobTable, files: JobFiles, lease: Lease
+) -> None:
+    receive(files, lease, "card.md", b"first")
+    receive(files, lease, CHECKPOINT, b"12345678")
+    with pytest.raises(JobConflict, match="Fix: wait for its end"):
+        files.delete(lease.id)
+    assert read(files, lease, "card.md") == b"first"
+    jobs.finish(lease, "failed", error=("training_failed", "no"))
+    files.delete(lease.id)
+    files.delete(lease.id)
+    assert (files.list(lease.id), bytes_of(jobs, lease)) == ((), 0)
+    with pytest.raises(NotFound):
+        files.open(lease.id, CHECKPOINT)
+    with pytest.raises(NotFound):
+        files.delete("0" * 32)

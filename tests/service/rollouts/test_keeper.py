@@ -100,6 +100,8 @@ def test_a_canary_within_the_rules_stays(server: Server) -> None:
     assert server.prod().rollout == rollout
     assert server.rows.counts(rollout.id).side("canary").requests == 500
     assert server.value("lensmount_rollouts ") == 1
+    assert server.value('lensmount_rollout_requests_total{outcome="answered",side="canary"}') == 500
+    assert server.value('lensmount_rollout_requests_total{outcome="failed",side="canary"}') == 0
     assert server.told == []
 
 
@@ -109,6 +111,7 @@ def test_a_shadow_that_answers_worse_is_told_and_not_taken_back(server: Server) 
         server.evidence.shadowed(rollout, None, None, "forward_failed", 0.0)  # type: ignore[arg-type]  # of no answer
     server.keeper.turn()
     assert server.prod().rollout == rollout
+    assert server.value('lensmount_shadow_images_total{outcome="failed"}') == 100
 
 
 def test_two_servers_see_half_each_and_exactly_one_takes_back(server: Server, reopen: Callable[[], Database]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -97,3 +98,39 @@ def test_feedback_succeeds_when_versions_cannot_be_compared(
     start(api, until, canary={"version": 3, "percent": 50})
     assert api.post("/feedback?adapter=cells:prod&label=a&who=reader1", content=make_png()).status_code == 201
     assert report(api)["labelled"] is None
+
+
+def annotation(image: bytes, label: str, seen: str | None) -> dict[str, Any]:
+    """What Label Studio sends. `seen` is the version of the prediction that the annotator saw."""
+    choice = {"from_name": "label", "to_name": "image", "type": "choices", "value": {"choices": [label]}}
+    config = (
+        '<View><Image name="image" value="$image"/><Choices name="label" toName="image"><Choice value="a"/></Choices>'
+    )
+    return {
+        "action": "ANNOTATION_CREATED",
+        "annotation": {"completed_by": 3, "result": [choice], "prediction": {"id": 5, "model_version": seen}},
+        "task": {"id": 1, "data": {"image": f"data:image/png;base64,{base64.b64encode(image).decode()}"}},
+        "project": {"label_config": f"{config}</View>"},
+    }
+
+
+def test_labels_of_label_studio_and_of_a_pool_are_evidence_too(
+    api: TestClient, make_png: MakePng, until: Until
+) -> None:
+    start(api, until, rules={"after": 1000})
+    digests = [api.get(f"/adapters/cells/versions/{number}").json()["digest"] for number in (1, 2)]
+    hook, gives = "/integrations/labelstudio/cells:prod/webhook", []
+    for number, seen in enumerate((None, *digests, f"sha256:{'0' * 64}")):
+        sent = api.post(hook, json=annotation(make_png(number), "a", seen)).raise_for_status().json()
+        gives.append(sent["digest"])
+    until(lambda: (report(api)["labelled"] or {}).get("images") == 4)
+    assert report(api)["labelled"]["stable"]["accuracy"] + report(api)["labelled"]["candidate"]["accuracy"] == 1
+    labels = api.get("/datasets/cells-feedback/labels").json()["labels"]
+    assert [each["adapter"].split()[0] for each in labels] == ["cells@1", "cells@1", "cells@2", "cells@1"]
+
+    before = report(api)["labelled"]["stable"]["accuracy"]
+    new = api.post("/datasets/cells-feedback/unlabelled?who=reader2", content=make_png(9)).json()["images"][0]["digest"]
+    said = dict.fromkeys((*gives, new), "b")  # a second person, who says the opposite of everything
+    api.post("/datasets/cells-feedback/labels", json={"who": "reader2", "labels": said}).raise_for_status()
+    until(lambda: report(api)["labelled"]["stable"]["accuracy"] == 1 - before)
+    assert report(api)["labelled"]["images"] == 4  # nobody's answer brought the new image there

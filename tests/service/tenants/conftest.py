@@ -74,7 +74,10 @@ class Limited:
         """Do what the Fix of a refusal says."""
         command = re.search(r"Fix: `lensmount (\w+) delete (\S+) --version (\d+) --purge`", advice)
         pool = re.search(r"Fix: DELETE /datasets/\{name\}/unlabelled with the pool (\S+) frees", advice)
-        if pool is not None:
+        files = re.search(r"Fix: `lensmount jobs delete-files (\w+)` frees", advice)
+        if files is not None:
+            path = f"/jobs/{files[1]}/files"
+        elif pool is not None:
             path = f"/datasets/{pool[1]}/unlabelled"
         else:
             assert command is not None, advice

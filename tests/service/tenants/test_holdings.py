@@ -304,3 +304,29 @@ def test_a_limit_costs_a_token_without_one_nothing(reopen: Callable[[], Database
         holdings.charge_job(connection, "lab", "reader1")
         holdings.charge_job(connection, "other", "reader1")
     assert issubclass(StoredTooMuch, QuotaExceeded)
+
+
+def test_files_of_jobs_count_until_they_are_deleted(
+    server: Server, limited: MakeLimited, archive: bytes, make_adapter: MakeAdapter
+) -> None:
+    adapter, size = make_adapter(1), len(archive) + 20_000  # so the files are what frees the most
+    reader1 = limited(stored_bytes=2 * size)
+    reader1.ask("PUT", "/datasets/cells", content=archive)
+    before = reader1.used()
+    job = reader1.ask("POST", "/jobs", json=JOB).json()["id"]
+    lease = server.parts.training.jobs.claim("w", server.parts.engine.backbone.fingerprint)
+    assert lease is not None
+    send = {"headers": {"Lensmount-Lease": lease.token}, "content": b"x" * size}
+    for _ in range(2):  # the second one replaces the first
+        assert reader1.ask("PUT", f"/jobs/{job}/files/card.md", **send).status_code == 204
+        assert reader1.used() == before + size
+    refusal(reader1.ask("PUT", f"/jobs/{job}/files/log.txt", **send))
+    assert reader1.ask("DELETE", f"/jobs/{job}/files").json()["code"] == "job_not_finished"
+
+    server.parts.training.jobs.finish(lease, "failed", error=("training_failed", "no"))
+    told = refusal(reader1.ask("PUT", "/adapters/cells", content=adapter))
+
+    assert f"`lensmount jobs delete-files {job}` frees {size} of them" in told
+    reader1.follow(told)
+    assert reader1.used() == before
+    assert reader1.ask("PUT", "/adapters/cells", content=adapter).status_code == 201

@@ -127,6 +127,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/jobs/{job}/events", {}),
     ("GET", "/jobs/{job}/log", {}),
     ("GET", "/jobs/{job}/files", {}),
+    ("DELETE", "/jobs/{job}/files", {}),
     ("GET", "/jobs/{job}/files/card.md", {}),
     ("GET", "/jobs/{job}/files/checkpoint", {"headers": {"Lensmount-Lease": "{lease}"}}),
     ("PUT", "/jobs/{job}/files/card.md", {"content": b"# Mine", "headers": {"Lensmount-Lease": "{lease}"}}),

@@ -35,6 +35,7 @@ REPEATABLE = {  # with the If-Match of before, because the answer may have been 
     ("POST", "/datasets/{name}/labels"),
     ("POST", "/integrations/labelstudio/{adapter}/webhook"),
     ("DELETE", "/jobs/{job_id}"),
+    ("DELETE", "/jobs/{job_id}/files"),
 }
 NEVER = '"never"'
 CONFIG = (
@@ -176,6 +177,8 @@ def of_jobs(api: TestClient, parts: Parts) -> Iterator[Write]:
     assert lease is not None
     held = {"Lensmount-Lease": lease.token}
     yield Write(("PUT", "/jobs/{job_id}/files/{name}"), f"{job}/files/card.md", job, {"content": b"# Mine"}, held)
+    parts.training.jobs.finish(lease, "failed", error=("training_failed", "no"))
+    yield Write(("DELETE", "/jobs/{job_id}/files"), f"{job}/files", job)
 
 
 def of_tokens() -> Iterator[Write]:

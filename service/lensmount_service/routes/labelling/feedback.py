@@ -14,11 +14,11 @@ from lensmount_adapters.suggestion import did_you_mean
 from lensmount_service.access.guard import GuardedRoute
 from lensmount_service.errors import Forbidden, NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.pools.rows import Answered
-from lensmount_service.rollouts.pairs import LabelledImage
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
+from lensmount_service.routes.labelling.answers import offer
 from lensmount_service.routes.labelling.labels import read_images
-from lensmount_service.store.keys import PUBLIC, is_public, key_of
+from lensmount_service.store.keys import PUBLIC
 from lensmount_service.store.references import Reference, parse_references, require_name
 from lensmount_service.store.registry import Version
 from lensmount_service.web.bodies import Part
@@ -72,7 +72,7 @@ async def give_feedback(
     answered = Answered(f"{version.name}@{version.version} {version.digest}", answer_to)
     work = partial(context.training.pools.correct, name, data, label, who, answered, expected)
     image = await context.thumbnails.run(work, caller=context.caller)
-    _compare(context, version, image.digest, data, label)
+    offer(context, version, image.digest, data, label)
     return Feedback(
         dataset=name,
         digest=image.digest,
@@ -81,17 +81,6 @@ async def give_feedback(
         adapter=AdapterRef(name=version.name, version=version.version, digest=version.digest),
         request_id=request.state.request_id,
     )
-
-
-def _compare(context: TenantContext, version: Version, digest: str, data: bytes, label: str) -> None:
-    """Offer the image to the rollouts that the version that answered takes part in; they are of the tenant's own."""
-    if is_public(version.name):
-        return
-    key, number = key_of(context.identity.tenant, version.name), version.version
-    running = [each.rollout for each in context.keeper.running if each.name == key]
-    for rollout in {each.id: each for each in (*running, version.rollout) if each is not None}.values():
-        if number in (rollout.stable, rollout.candidate):
-            context.pairs.offer(LabelledImage(rollout, key, rollout.side_of(number), digest, data, label))
 
 
 def _answering(context: TenantContext, request_id: str, present: Version) -> Version:

@@ -21,6 +21,7 @@ from lensmount_service.pools.rows import CheckedImage, Decided, PoolImage, PoolL
 from lensmount_service.routes.charges import charge_pixels
 from lensmount_service.routes.context import Context, TenantContext
 from lensmount_service.routes.datasets import admitted, published
+from lensmount_service.routes.labelling.answers import offer_again
 from lensmount_service.store.datasets import Dataset
 from lensmount_service.store.precondition import Precondition
 from lensmount_service.store.references import Reference, require_name
@@ -108,11 +109,13 @@ async def get_unlabelled(
 async def add_labels(context: Context, name: str, request: Request, expected: Expected) -> LabelsAdded:
     """Labels are only ever added: a person's later label for an image replaces the earlier one when a version is made.
 
-    The labels are durable once this responds. A refusal adds none. If-Match takes the ETag of the pool.
+    The labels are durable once this responds. A refusal adds none. If-Match takes the ETag of the pool. A label of an
+    image that feedback brought into the pool counts for the rollout of the version that had answered.
     """
     require_name(name, "dataset name")
     given = await read_json(request, GivenLabels, MAX_LABELS_BYTES, _AS_LABELS)
     made = await asyncio.to_thread(context.training.pools.label, name, given.labels, given.who, expected)
+    await asyncio.to_thread(offer_again, context, name, made)
     return LabelsAdded(labels=[_label(each) for each in made])
 
 

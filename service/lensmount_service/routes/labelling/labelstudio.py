@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from lensmount_adapters.adapter.manifest import SegmentationHead
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.prepare import InputLimits, PreparedInput, prepare
 from lensmount_service.access.guard import GuardedRoute
-from lensmount_service.errors import RequestInvalid
+from lensmount_service.errors import NotFound, RequestInvalid, VersionDeleted
 from lensmount_service.pools.rows import Answered, PoolImage
 from lensmount_service.routes.context import Context, TenantContext
+from lensmount_service.routes.labelling.answers import offer
 from lensmount_service.routes.labelling.feedback import check_allowed, pool_of
 from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.store.catalog import Snapshot
-from lensmount_service.store.references import parse_references
+from lensmount_service.store.references import Reference, parse_references
+from lensmount_service.store.registry import Version
 from lensmount_service.web.deadline import deadline
 from lensmount_service.web.json_body import read_json
 from lensmount_service.web.labelstudio import (
@@ -89,7 +92,8 @@ async def predict(context: Context, adapter: str, request: Request) -> dict[str,
 @router.post("/{adapter}/webhook", status_code=201, summary="Label Studio: an annotation becomes feedback")
 async def webhook(context: Context, adapter: str, request: Request, expected: Expected) -> dict[str, Any]:
     """A created or updated annotation is kept in the pool NAME-feedback, as `POST /feedback` does. Nothing is trained:
-    `POST /datasets/NAME-feedback/versions` and `POST /jobs` do so when someone asks.
+    `POST /datasets/NAME-feedback/versions` and `POST /jobs` do so when someone asks. It corrects the version whose
+    prediction the annotator saw, if the annotation says that, and otherwise the one that {adapter} means.
     """
     event = await read_json(request, Event, context.settings.max_request_bytes, _AS_TASKS)
     snapshot = await _resolve(context, adapter)
@@ -98,8 +102,9 @@ async def webhook(context: Context, adapter: str, request: Request, expected: Ex
     check_allowed(context)
     control = control_of(event.project.label_config)
     label = event.choice(control)
-    name = pool_of(snapshot.version, label)
-    answered = Answered(f"{snapshot.version.name}@{snapshot.version.version} {snapshot.version.digest}")
+    version = await asyncio.to_thread(_seen, context, snapshot.version, event.seen)
+    name = pool_of(version, label)
+    answered = Answered(f"{version.name}@{version.version} {version.digest}")
 
     async with deadline(request, context.settings.request_timeout_s):
         fetched = await _fetched(context, event.task, control.image_key)
@@ -107,7 +112,9 @@ async def webhook(context: Context, adapter: str, request: Request, expected: Ex
     def keep() -> PoolImage:
         data = fetched or image_of(event.task, control.image_key)
         context.queues.charge(stated_pixels(data))
-        return context.training.pools.correct(name, data, label, event.who, answered, expected)
+        kept = context.training.pools.correct(name, data, label, event.who, answered, expected)
+        offer(context, version, kept.digest, data, label)
+        return kept
 
     kept = await context.thumbnails.run(keep, caller=context.caller)
     return {"status": "ok", "dataset": name, "digest": kept.digest}
@@ -157,6 +164,17 @@ async def _resolve(context: TenantContext, adapter: str) -> Snapshot:
     """The version that an alias means, whatever its rollout."""
     (reference,) = parse_references(adapter, 1)
     return _require_labels(await asyncio.to_thread(context.catalog.resolve, reference))
+
+
+def _seen(context: TenantContext, asked: Version, digest: str | None) -> Version:
+    """The version with this digest, of the adapter that is asked for; otherwise the one that is asked for."""
+    if digest is None or digest == asked.digest:
+        return asked
+    try:
+        found = context.catalog.version(Reference(asked.name, digest=digest))
+    except (NotFound, VersionDeleted):
+        return asked
+    return replace(found, alias=asked.alias, rollout=asked.rollout)
 
 
 def _require_labels(snapshot: Snapshot) -> Snapshot:
