@@ -113,7 +113,7 @@ def test_a_file_of_another_tool_is_imported_with_one_click_and_its_report(
         page.get_by_role("button", name="Upload as a new adapter").click()
         page.get_by_text("This is a zip file with an adapter of PEFT.").wait_for()
         page.get_by_role("button", name="Import it").click()
-        page.get_by_text("It is a LoRA adapter of PEFT. It changes 1 module").wait_for()
+        page.get_by_text("It is a LoRA adapter of PEFT. It changes 1 module").wait_for(timeout=60_000)
         assert HTTP.get(f"{url}/adapters").json()["adapters"] == []
         page.get_by_label("Labels, in the order").fill("ring, none")
         page.get_by_role("button", name="Publish it").click()

@@ -45,8 +45,8 @@ function Running({ name, alias, say, changed }) {
   const end = (how, words) =>
     action.run(async () => {
       await send("POST", `${rolloutPath(name, alias)}/${how}`, null, { "If-Match": value.tag });
-      await say.run(async () => ({ words })); // this part goes with its rollout
       await changed();
+      await say.run(async () => ({ words })); // said outside this part, which goes with its rollout
     });
   const side = may("upload") && html`
     <${Asks} label="Promote version ${candidate}" title="Promote version ${candidate}?" danger=${false} yes="Promote" disabled=${action.busy}
