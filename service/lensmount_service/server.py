@@ -55,13 +55,13 @@ def serve(
         contextlib.nullcontext(bound) if bound is not None else port_taken(settings) as listener,
         open_parts(settings, backbone, tell) as parts,
     ):
+        listener.listen(BACKLOG)  # a client that reads the line `serving` may connect; it is answered after the warm-up
         config = uvicorn.Config(
             parts.app,
             http=protocol_of(_transport_limits(settings)),
             ws="none",
             log_config=None,
             access_log=False,
-            backlog=BACKLOG,
             server_header=False,
             timeout_keep_alive=int(KEEP_ALIVE_S),
             timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
