@@ -1,8 +1,4 @@
-<<<<<<<< HEAD:benchmarks/packages/install_size.py
-"""Size of an installation with some extras: `python benchmarks/packages/install_size.py --extras serve,train`.
-========
 """Size of an installation with some extras: `python benchmarks/shared/install_size.py --extras serve,train`.
->>>>>>>> ec1d9f0 (The script that adds up the size of an installation is with the shared parts of the benchmarks):benchmarks/shared/install_size.py
 
 It adds up the installed files of every package that these extras need on this machine, as pip recorded them. All of
 them must be installed here (`make install`). Bytecode, which the Docker image has as well, is not counted.
