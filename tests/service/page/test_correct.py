@@ -139,9 +139,9 @@ def test_images_without_a_label_are_sent_from_the_page(
         page.get_by_text("This server keeps no images of answers").wait_for()
         page.get_by_text("Send images that wait for a label").click()
         page.get_by_label("Into the pool").fill("new")
-        files: list[FilePayload] = [
+        chosen: list[FilePayload] = [
             {"name": f"{n}.png", "mimeType": "image/png", "buffer": make_png(n % 2)} for n in range(3)
         ]
-        page.get_by_label("Images without a label").set_input_files(files)
+        page.get_by_label("Images without a label").set_input_files(chosen)
         page.get_by_text("2 images added to new. It already had 1 of them.").wait_for()
         page.get_by_role("rowheader", name="new").wait_for()

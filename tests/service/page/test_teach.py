@@ -36,7 +36,7 @@ def served(make_shared_parts: MakeParts, listening: Listening) -> Iterator[tuple
 
 
 def train(parts: Parts, url: str, adapter: bytes) -> Iterator[None]:
-    """What a worker does with the next job, step by step, without its hours of work."""
+    """What a worker does with the next job, step by step, without training."""
     jobs = parts.training.jobs
     lease = jobs.claim("w", parts.engine.backbone.fingerprint)
     assert lease is not None
@@ -171,11 +171,11 @@ def test_large_images_are_sent_in_pieces_and_images_come_one_class_at_a_time_or_
     for index, label in enumerate(("large", "small")):
         named = page.get_by_label("Name of the class").nth(index)
         named.fill(label)
-        files: list[FilePayload] = [
+        chosen: list[FilePayload] = [
             {"name": f"{n}.png", "mimeType": "image/png", "buffer": make_png(50 * index + n, (400, 300))}
             for n in range(5)
         ]
-        page.get_by_label(f"Images of {label}").set_input_files(files)
+        page.get_by_label(f"Images of {label}").set_input_files(chosen)
     page.get_by_text("Give the task a name.").wait_for()
     page.get_by_label("Name of the task").fill("Two Sizes!")
     page.get_by_label("Name of the task").blur()
