@@ -113,10 +113,10 @@ def test_an_adapter_learns_from_corrected_answers(
         row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="new", exact=True))
         assert row.inner_text().split("\t") == ["new", "3", "0", "reader2: 2"]
         card.get_by_text("Look at the corrections").click()
-        card.locator(".corrected select").first.wait_for()
-        until(lambda: page.evaluate("[...document.querySelectorAll('.corrected img')].every((i) => i.naturalWidth)"))
-        assert card.locator(".corrected select").evaluate_all("all => all.map((each) => each.value)") == ["b", "a"]
-        card.locator(".corrected select").first.select_option("a")
+        card.locator(".thumbs select").first.wait_for()
+        until(lambda: page.evaluate("[...document.querySelectorAll('.thumbs img')].every((i) => i.naturalWidth)"))
+        assert card.locator(".thumbs select").evaluate_all("all => all.map((each) => each.value)") == ["b", "a"]
+        card.locator(".thumbs select").first.select_option("a")
         until(lambda: len(httpx.get(f"{url}/datasets/cells-feedback/labels").json()["labels"]) == 3)
         assert card.get_by_label("Together with the images of").input_value() == "cells"
         assert violations(page) == []

@@ -81,7 +81,7 @@ function List({ pool, adapter, person }) {
   const latest = [...new Map(value.map((each) => [each.digest, each])).values()].toReversed();
   const labels = adapter?.labels ?? [...new Set(value.map(({ label }) => label))];
   return html`${failed && html`<${ProblemBox} problem=${failed} />`}
-    <ul class="corrected">${latest.slice(0, SHOWN).map(
+    <ul class="thumbs">${latest.slice(0, SHOWN).map(
       ({ digest, label, who }) => html`<li key=${digest}>
         <${PoolImage} pool=${pool} digest=${digest} side=${192} alt=${titleOf(adapter, label)} />
         <label class="quiet">Says ${who}
