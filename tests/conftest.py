@@ -146,10 +146,10 @@ def _draw_adapter(
         "modules": factors,
     }
     parts = AdapterParts(manifest, tensors)
-    drawn = (*_key_of(backbone), method, rank, seed, modules, size, *labels)
-    if len(tensors) > 2 and drawn not in _SHOWN:  # more than the head
+    made_of = (*_key_of(backbone), method, rank, seed, modules, size, *labels)
+    if len(tensors) > 2 and made_of not in _SHOWN:  # more than the head
         _moves().must_move_answer(backbone, lensmount_adapters.admit(parts.dump(), backbone))
-        _SHOWN.add(drawn)
+        _SHOWN.add(made_of)
     return parts
 
 

@@ -42,11 +42,11 @@ def sdk() -> str:
 
 def command_line() -> str:
     """Every command with its options, by typer's own generator."""
-    import click
     from typer.cli import get_docs_for_click
+    from typer.models import Context
 
     root = commands()
-    context = click.Context(root, info_name="lensmount")
+    context = Context(root, info_name="lensmount")
     return get_docs_for_click(obj=root, ctx=context, name="lensmount", title="Command line")
 
 
@@ -170,7 +170,7 @@ def messages_of(root: Path) -> dict[str, set[str]]:
             if isinstance(node, ast.Call) and node.args:
                 given = next((word.value for word in node.keywords if word.arg == "code"), None)
                 name = getattr(node.func, "id", None) or getattr(node.func, "attr", "")
-                code = given.value if isinstance(given, ast.Constant) else of_class.get(name)
+                code = str(given.value) if isinstance(given, ast.Constant) else of_class.get(str(name), "")
                 told = _template(node.args[0])
                 if code and len(told.replace("…", "")) >= 20:
                     messages[str(code)].add(" ".join(told.split()))

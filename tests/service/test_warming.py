@@ -60,7 +60,8 @@ async def entered(parts: Any, stopping: threading.Event, then: Any = lambda: Non
 
 def recorded(engine: Any) -> list[tuple[str, bool]]:
     """(digest, trial) of each image that the engine is given from now on."""
-    seen, submit = [], engine.submit_many
+    seen: list[tuple[str, bool]] = []
+    submit = engine.submit_many
 
     def submit_many(work: Any, *args: Any, trial: bool = False, **more: Any) -> Any:
         seen.extend((adapter.digest, trial) for adapter, _ in work)

@@ -14,7 +14,7 @@ def violations(page: Page) -> list[str]:
     """What axe-core finds in light and dark colours: one `scheme, rule: selectors` per rule. Empty if all is well."""
     found: list[str] = []
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # mypy widens the literal
+        page.emulate_media(color_scheme=scheme)
         rules = Axe().run(page).response["violations"]
         found += [
             f"{scheme}, {rule['id']}: {', '.join(str(node['target']) for node in rule['nodes'])}" for rule in rules

@@ -22,14 +22,14 @@ from lensmount_adapters import parse_adapter
 from lensmount_adapters.adapter.trust import Conformal, Selective
 
 if TYPE_CHECKING:
-    from playwright.sync_api import FilePayload, Locator, Page
+    from playwright.sync_api import FilePayload, Locator, Page, ViewportSize
     from tests.service.browser import Listening
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng, MakeTrusted
 
 ask = functools.partial(httpx.request, timeout=60)  # a loaded machine answers late
 TOKEN = "a-token-of-the-lab"
 OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
-PHONE = {"width": 360, "height": 640}
+PHONE: ViewportSize = {"width": 360, "height": 640}
 
 
 def upload(png: bytes, name: str = "cell.png") -> FilePayload:

@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from tests.service.routes.drafts.conftest import EACH
 
 from lensmount_adapters.draft.choice import Known
+from lensmount_adapters.inputs.prepare import prepare
 from lensmount_service.access.identity import Identity
 from lensmount_service.routes.context import AppContext
-from lensmount_service.routes.drafts import features
 from lensmount_service.routes.drafts.features import DatasetFeatures
 
 if TYPE_CHECKING:
@@ -24,12 +24,11 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The images that are decoded from now on."""
     seen: list[bytes] = []
 
-    def prepare(data: bytes, *rest: Any) -> Any:
+    def counted(data: bytes, *rest: Any) -> Any:
         seen.append(data)
-        return real(data, *rest)
+        return prepare(data, *rest)
 
-    real = features.prepare
-    monkeypatch.setattr(features, "prepare", prepare)
+    monkeypatch.setattr("lensmount_service.routes.drafts.features.prepare", counted)
     return seen
 
 
@@ -86,7 +85,7 @@ def test_a_draft_that_is_cancelled_stops_and_leaves_its_place(api: TestClient, c
 def test_more_drafts_at_a_time_than_the_server_computes_are_refused(
     api: TestClient, cells: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "MOST_DRAFTS", 0)
+    monkeypatch.setattr("lensmount_service.routes.drafts.features.MOST_DRAFTS", 0)
 
     answer = api.post("/datasets/cells/draft", params={"adapter": "busy"})
 
