@@ -126,8 +126,13 @@ def test_an_adapter_learns_from_corrected_answers(
         (job,) = httpx.get(f"{url}/jobs").json()["jobs"]
         assert (job["adapter"], job["dataset"]["name"], job["dataset"]["version"]) == ("cells", "cells-feedback", 1)
         assert page.url.endswith(f"#/correct?job={job['id']}")
+        made = f"{url}/datasets/cells-feedback"
+        assert httpx.get(made).json()["classes"] == {"a": 14, "b": 12}
+        card.get_by_label("Together with the images of").select_option("cells-feedback")  # what the last round made
+        card.get_by_role("button", name="Retrain from the corrections").click()
+        until(lambda: len(httpx.get(f"{url}/jobs").json()["jobs"]) == 2)
         page.goto("about:blank")  # the server waits for the stream of the job's events
-        assert httpx.get(f"{url}/datasets/cells-feedback").json()["classes"] == {"a": 14, "b": 12}
+        assert httpx.get(made).json()["classes"] == {"a": 14, "b": 12}
 
 
 def test_images_without_a_label_are_sent_from_the_page(

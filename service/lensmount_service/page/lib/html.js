@@ -1,5 +1,5 @@
 /** Preact, its hooks and `html` for templates: one import for every view. Strings become text nodes, never markup. */
 
 export {
-  Component, createContext, html, render, useCallback, useContext, useEffect, useErrorBoundary, useMemo, useReducer, useRef, useState,
+  Component, createContext, html, render, useCallback, useContext, useEffect, useErrorBoundary, useLayoutEffect, useMemo, useReducer, useRef, useState,
 } from "../vendor/htm-preact.js";

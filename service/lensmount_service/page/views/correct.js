@@ -25,7 +25,10 @@ export default function Correct({ route }) {
   if (problem) return html`<h2>Correct</h2><${ProblemBox} problem=${problem} again=${() => (pools.reload(), datasets.reload())} />`;
   if (!pools.value || !datasets.value) return html`<h2>Correct</h2><${Waiting} />`;
   const feedback = pools.value.filter(({ name, labelled }) => name.endsWith(SUFFIX) && labelled);
-  const started = ({ id }) => location.assign(address("correct", [], { job: id }));
+  const started = ({ id }) => {
+    datasets.reload(); // with the one that was made for the job
+    location.assign(address("correct", [], { job: id }));
+  };
   return html`<div class="correct">
     <h2>Correct</h2>
     <p class="lead">Say what images really are, and the adapter learns from it. A new version replaces the old one only if it is not worse.

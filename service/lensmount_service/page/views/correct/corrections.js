@@ -32,7 +32,7 @@ function Learn({ pool, adapter, datasets, started }) {
     const chosen = new FormData(event.target).get("base");
     setState({ busy: "Putting the images together" });
     try {
-      const query = chosen && chosen !== pool ? `?${new URLSearchParams({ base: chosen })}` : "";
+      const query = chosen ? `?${new URLSearchParams({ base: chosen })}` : "";
       const made = await send("POST", `datasets/${encodeURIComponent(pool)}/versions${query}`);
       const job = await send("POST", "jobs", { ...before.value?.hyper_parameters, dataset: `${made.name}@${made.version}`, adapter: adapter.name });
       setState({});

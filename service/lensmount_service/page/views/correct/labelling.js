@@ -1,6 +1,6 @@
 /** Labelling with the keyboard: one image of a pool at a time, digits give its label, and the next image follows. */
 
-import { html, useEffect, useRef, useState } from "../../lib/html.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../../lib/html.js";
 import { plural, ProblemBox } from "../../lib/parts.js";
 import { titleOf } from "../../lib/titles.js";
 import { Batch } from "./batch.js";
@@ -27,7 +27,7 @@ export function Labelling({ chosen, adapter, reserved }) {
 
 function Card({ batch, adapter, counted }) {
   const card = useRef();
-  useEffect(() => card.current.focus(), []);
+  useLayoutEffect(() => card.current.focus(), []); // before the next key, which belongs to this image
   const { digest, label: given } = batch.seen[batch.at];
   const title = `Image ${batch.at + 1} of ${batch.seen.length}`;
   return html`<div class="labelled" ref=${card} tabindex="0" role="group" aria-label=${`${title} of ${batch.pool}`} onKeyDown=${(event) => press(event, batch, adapter.labels)}>
