@@ -74,6 +74,9 @@ def test_a_version_is_added_tried_under_an_alias_promoted_deleted_and_brought_ba
         agree(page, "Promote version 3", "Promote")
         page.get_by_text("cells:prod answers with version 3 now.").wait_for()
         assert HTTP.get(aliases).json()["version"] == 3
+        page.get_by_role("button", name="Undo").click()
+        page.get_by_text("cells:prod answers with version 2 again.").wait_for()
+        assert HTTP.get(aliases).json()["version"] == 2
         assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
@@ -113,7 +116,7 @@ def test_a_file_of_another_tool_is_imported_with_one_click_and_its_report(
         page.get_by_role("button", name="Upload as a new adapter").click()
         page.get_by_text("This is a zip file with an adapter of PEFT.").wait_for()
         page.get_by_role("button", name="Import it").click()
-        page.get_by_text("It is a LoRA adapter of PEFT. It changes 1 module").wait_for(timeout=60_000)
+        page.get_by_text("It is a LoRA adapter of PEFT. It changes 1 module of this").wait_for(timeout=60_000)
         assert HTTP.get(f"{url}/adapters").json()["adapters"] == []
         page.get_by_label("Labels, in the order").fill("ring, none")
         page.get_by_role("button", name="Publish it").click()

@@ -69,9 +69,10 @@ export function Extract({ problem }) {
 
 function Match({ report: { tool, method, matched, share: part, error, stored_as: kept, ignored, notes, unproven, labels } }) {
   const left = Object.entries(ignored);
+  const changed = matched.filter(({ form }) => form !== "head");
   return html`<div class="match">
     <p><b>${part === 1 && !left.length ? "Every part of the file has its place." : `${share(part)} of the file's numbers have a place.`}</b>${" "}
-      It is a ${method} adapter of ${tool}. It changes ${plural(matched.length, "module")} of this server's network.</p>
+      It is a ${method} adapter of ${tool}. It changes ${plural(changed.length, "module")} of this server's network.</p>
     <${Facts} rows=${[
       ["Labels", labels.join(", ")],
       ["Stored as", kept],

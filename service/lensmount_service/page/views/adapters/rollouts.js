@@ -5,7 +5,7 @@ import { get, send, tagged } from "../../lib/api.js";
 import { Asks, Outcome, Part, useAction } from "../../lib/controls.js";
 import { Empty, ProblemBox, Waiting, useAsked } from "../../lib/parts.js";
 import { useSession } from "../../lib/session.js";
-import { firstOfAlias } from "./aliases.js";
+import { aliasPath, firstOfAlias } from "./aliases.js";
 import Report, { History } from "./report.js";
 import Start from "./start.js";
 import { linkTo, pathOf } from "./words.js";
@@ -42,15 +42,21 @@ function Running({ name, alias, say, changed }) {
     return html`<${Part} title="${name}:${alias}"><p>This rollout has ended. <button type="button" onClick=${changed}>Show the present state</button></p><${History} events=${value.value.events} /><//>`;
   }
   const candidate = (rollout.canary ?? rollout.shadow)?.version ?? rollout.stable;
-  const end = (how, words) =>
+  const back = async () => {
+    const { tag } = await tagged(aliasPath(name, alias));
+    await send("PUT", aliasPath(name, alias), { version: rollout.stable }, { "If-Match": tag });
+    await changed();
+    return { words: `${name}:${alias} answers with version ${rollout.stable} again.` };
+  };
+  const end = (how, words, undo) =>
     action.run(async () => {
       await send("POST", `${rolloutPath(name, alias)}/${how}`, null, { "If-Match": value.tag });
       await changed();
-      await say.run(async () => ({ words })); // said outside this part, which goes with its rollout
+      await say.run(async () => ({ words, undo })); // said outside this part, which goes with its rollout
     });
   const side = may("upload") && html`
     <${Asks} label="Promote version ${candidate}" title="Promote version ${candidate}?" danger=${false} yes="Promote" disabled=${action.busy}
-      act=${() => end("promote", `${name}:${alias} answers with version ${candidate} now.`)}>
+      act=${() => end("promote", `${name}:${alias} answers with version ${candidate} now.`, back)}>
       From the next request on, version ${candidate} answers everybody who asks ${name}:${alias}. Version ${rollout.stable} stays, so you can move the alias back.
     <//>
     <${Asks} label="Roll back to version ${rollout.stable}" title="Roll back to version ${rollout.stable}?" yes="Roll back" disabled=${action.busy}
