@@ -32,6 +32,9 @@ export const moments = (text) => moment.format(new Date(text));
 /** A time of the server in the user's own time zone; the machine-readable one is on it. */
 export const When = ({ at }) => html`<time datetime=${at} title=${at}>${moments(at)}</time>`;
 
+/** " by anna", or nothing on an open server, where everybody is the same. */
+export const byWhom = (actor) => (actor && actor !== "loopback" ? ` by ${actor}` : "");
+
 /** "a", "a and b", "a, b and c", and of many "a, b, c and 4 more" */
 export function listed(names, most = 8) {
   const rest = names.length - most;

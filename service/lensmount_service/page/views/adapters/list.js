@@ -5,6 +5,7 @@ import { Badge, Empty, number, plural } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
 import { useSession } from "../../lib/session.js";
 import { useNarrow, useWindow } from "../../lib/window.js";
+import { titleOf } from "../../lib/titles.js";
 import { When } from "../../lib/words.js";
 import Deleted from "./deleted.js";
 import Upload from "./upload.js";
@@ -26,7 +27,7 @@ export default function List() {
   const [order, setOrder] = useState("name");
   const [adding, setAdding] = useState(false);
   const rows = useMemo(
-    () => adapters.map((adapter) => [adapter, [adapter.name, ...adapter.labels].join("\n").toLowerCase()]),
+    () => adapters.map((adapter) => [adapter, [adapter.name, ...adapter.labels, ...Object.values(adapter.titles ?? {})].join("\n").toLowerCase()]),
     [adapters],
   );
   const shown = useMemo(() => {
@@ -75,7 +76,7 @@ function Row({ adapter, place, count }) {
       <${Marks} adapter=${adapter} trouble=${troubleOf(adapter)} />
       ${Object.entries(rollouts).map(([alias, rollout]) => html`<${Badge} key=${alias} kind="busy">${alias}: ${trialOf(rollout)}<//>`)}
     </div>
-    <div class="line quiet labels">${labels.slice(0, LABELS).join(", ")}${more}</div>
+    <div class="line quiet labels">${labels.slice(0, LABELS).map((label) => titleOf(adapter, label)).join(", ")}${more}</div>
     <div class="line quiet facts-line">${[kept, ...pointing].join(", ")}, <${When} at=${created_at} /></div>
   </li>`;
 }

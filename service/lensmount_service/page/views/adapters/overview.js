@@ -5,10 +5,10 @@ import { get, send } from "../../lib/api.js";
 import { Facts, Outcome, Part, Table, useAction } from "../../lib/controls.js";
 import { ProblemBox, Waiting, number, percent, plural, useAsked } from "../../lib/parts.js";
 import { useSession } from "../../lib/session.js";
-import { When, bytes, duration, listed, share } from "../../lib/words.js";
+import { titleOf } from "../../lib/titles.js";
+import { When, byWhom, bytes, duration, listed, share } from "../../lib/words.js";
 import { promisesOf } from "./promises.js";
 import { isPublic, methodWords, pathOf, tierWords, troubleOf } from "./words.js";
-
 
 
 export default function Overview({ adapter, changed }) {
@@ -20,7 +20,7 @@ export default function Overview({ adapter, changed }) {
     <${Part} title="What it is">
       ${manifest.description && html`<p>${manifest.description}</p>`}
       <${Facts} rows=${[
-        [plural(labels.length, "label"), listed(labels, 40)],
+        [plural(labels.length, "label"), listed(labels.map((label) => titleOf(adapter, label)), 40)],
         ["Meant for", manifest.intended_use],
         ["Not for", manifest.limits],
         ["Made by", manifest.author],
@@ -32,11 +32,11 @@ export default function Overview({ adapter, changed }) {
         ["Works with", adapter.backbone.name],
         ["Size", bytes(adapter.size_bytes)],
         ["Kept", adapter.status === "ready" ? tierWords(adapter.tier) : null],
-        ["Uploaded", html`<${When} at=${adapter.created_at} />${adapter.owner ? ` by ${adapter.owner}` : ""}`],
+        ["Uploaded", html`<${When} at=${adapter.created_at} />${byWhom(adapter.owner)}`],
         ["Signed by", adapter.signed_by],
       ]} />
     <//>
-    <${Measured} metrics=${training.metrics} labels=${labels} />
+    <${Measured} metrics=${training.metrics} adapter=${adapter} />
     <${Part} title="What it promises">
       <ul class="plain">${promisesOf(trust).map((sentence) => html`<li key=${sentence}>${sentence}</li>`)}</ul>
     <//>
@@ -63,7 +63,7 @@ function Trouble({ adapter, changed }) {
 }
 
 /** The figures on images that training never saw: those of the test part, or else of the validation part. */
-function Measured({ metrics, labels }) {
+function Measured({ metrics, adapter }) {
   const part = metrics?.test?.count ? "test" : "validation";
   const found = metrics?.[part];
   if (!found?.count) {
@@ -73,7 +73,7 @@ function Measured({ metrics, labels }) {
   return html`<${Part} title="How right it was">
     ${right !== null && html`<p>Of ${plural(found.count, "image")} that ${part === "test" ? "training never saw" : "chose the best epoch"}, it classified <b>${number(right)}</b> correctly (${share(found.accuracy)}).</p>`}
     ${found.classes && html`<${Table} label="Figures for each label" columns=${["Label", "Images", "Found", "Right when named"]}
-      rows=${found.classes.map(({ label, count, recall, precision }) => [label, number(count), percent(recall ?? 0), percent(precision ?? 0)])} />
+      rows=${found.classes.map(({ label, count, recall, precision }) => [titleOf(adapter, label), number(count), percent(recall ?? 0), percent(precision ?? 0)])} />
     <p class="quiet">Found: the part of the images of a label that got it. Right when named: the part of the answers with a label that were right.</p>`}
   <//>`;
 }

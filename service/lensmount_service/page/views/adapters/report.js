@@ -3,7 +3,7 @@
 import { html } from "../../lib/html.js";
 import { Facts, Table } from "../../lib/controls.js";
 import { number, percent, plural } from "../../lib/parts.js";
-import { When, share } from "../../lib/words.js";
+import { When, byWhom, share } from "../../lib/words.js";
 
 const CLEAR = 0.01; // from this p-value down, a difference is called clear
 const MOST_LABELS = 12; // of the table of labels and of the confusion table
@@ -35,7 +35,7 @@ function whatRuns({ rollout: { stable, canary, shadow, started_at, started_by },
     ${canary && html` Version ${canary.version} answers ${share(canary.percent / 100)} of the ${by}${had === null ? "" : `; so far it had ${share(had)} of the requests`}.`}
     ${shadow && html` Version ${shadow.version} computes ${shadow.sample === 1 ? "all images" : `${share(shadow.sample)} of the images`} along, and nobody gets its answers.`}
     ${keyless > 0 && html` ${plural(keyless, "request")} had no such header, and version ${stable} answered them.`}
-    ${" "}<span class="quiet">Started <${When} at=${started_at} />${started_by ? ` by ${started_by}` : ""}.</span>`;
+    ${" "}<span class="quiet">Started <${When} at=${started_at} />${byWhom(started_by)}.</span>`;
 }
 
 function Verdict({ findings, report: { sides, rollout, compared } }) {
@@ -113,7 +113,7 @@ const milliseconds = (value) => (value === null ? "–" : `${number(value >= 100
 export const History = ({ events }) => html`<details><summary>What happened (${events.length})</summary>
   <${Facts} rows=${events.slice(0, MOST_EVENTS).map(({ at, actor, what, evidence }) => [
     html`<${When} at=${at} />`,
-    `${ENDS[what] ?? what} by ${actor ?? "the server"}${told(evidence)}`,
+    `${ENDS[what] ?? what}${byWhom(actor ?? "the server")}${told(evidence)}`,
   ])} />
 </details>`;
 

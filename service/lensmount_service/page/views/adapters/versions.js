@@ -5,7 +5,7 @@ import { get, send } from "../../lib/api.js";
 import { Asks, Outcome, Part, useAction } from "../../lib/controls.js";
 import { download } from "../../lib/download.js";
 import { Badge, Meter, ProblemBox, Waiting, useAsked } from "../../lib/parts.js";
-import { When, bytes } from "../../lib/words.js";
+import { When, byWhom, bytes } from "../../lib/words.js";
 import Aliases from "./aliases.js";
 import Deleted from "./deleted.js";
 import Upload from "./upload.js";
@@ -29,7 +29,7 @@ export default function Versions({ adapter, tag, changed }) {
 /** Who changed an adapter last, in a sentence, for a conflict. */
 export const firstOf = (name) => async () => {
   const { version, owner, created_at } = await get(pathOf(name));
-  return `Its newest version is now ${version}, uploaded ${owner ? `by ${owner} ` : ""}at ${new Date(created_at).toLocaleString("en-GB")}.`;
+  return `Its newest version is now ${version}, uploaded${byWhom(owner)} at ${new Date(created_at).toLocaleString("en-GB")}.`;
 };
 
 function List({ adapter, action, changed }) {
@@ -63,7 +63,7 @@ function Row({ name, version: { version, created_at, size_bytes, owner, signed_b
     <div class="main">
       <b>Version ${version}</b> ${newest && html`<${Badge} kind="good" title="${name} without a version means this one">newest<//> `}
       ${pointing.map((alias) => html`<${Badge} key=${alias} kind="busy">${alias}<//> `)}
-      <div class="quiet"><${When} at=${created_at} />${owner ? ` by ${owner}` : ""}, ${bytes(size_bytes)}${signed_by ? `, signed by ${signed_by}` : ""}</div>
+      <div class="quiet"><${When} at=${created_at} />${byWhom(owner)}, ${bytes(size_bytes)}${signed_by ? `, signed by ${signed_by}` : ""}</div>
     </div>
     ${test?.balanced_accuracy !== undefined && html`<div class="accuracy"><span class="quiet">right on ${test.count} test images</span>
       <${Meter} label="Balanced accuracy of version ${version} on its test images" value=${test.balanced_accuracy} /></div>`}

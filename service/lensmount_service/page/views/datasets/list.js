@@ -5,7 +5,7 @@ import { get, send } from "../../lib/api.js";
 import { Outcome, useAction } from "../../lib/controls.js";
 import { Badge, Empty, ProblemBox, Waiting, plural, useAsked } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
-import { When, bytes } from "../../lib/words.js";
+import { When, byWhom, bytes } from "../../lib/words.js";
 import Upload from "./upload.js";
 import { contentOf, datasetLink, datasetPath } from "./words.js";
 
@@ -42,7 +42,7 @@ function Row({ dataset }) {
       ${lines.length > 0 && html`<details><summary>${warnings.length ? "What to check" : "What was left out"}</summary>
         <ul class="plain">${lines.map((line) => html`<li key=${line}>${line}</li>`)}</ul></details>`}
     </div>
-    <div class="end quiet"><span>${bytes(size)}, <${When} at=${created_at} />${owner ? ` by ${owner}` : ""}</span></div>
+    <div class="end quiet"><span>${bytes(size)}, <${When} at=${created_at} />${byWhom(owner)}</span></div>
   </li>`;
 }
 

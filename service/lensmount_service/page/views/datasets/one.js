@@ -6,7 +6,7 @@ import { Asks, Facts, Outcome, Part, Table, useAction } from "../../lib/controls
 import { download } from "../../lib/download.js";
 import { Meter, ProblemBox, Waiting, number, plural, useAsked } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
-import { When, bytes } from "../../lib/words.js";
+import { When, byWhom, bytes } from "../../lib/words.js";
 import Findings from "./findings.js";
 import Review from "./review.js";
 import Train from "./train.js";
@@ -64,7 +64,7 @@ function Content({ dataset: { images, classes, report, size_bytes: size, created
       ["Groups", groups ? `${number(groups)} (patients, slides or sources)` : null],
       ["Parts", splits && Object.entries(splits).map(([part, count]) => `${part} ${typeof count === "object" ? number(count.images ?? 0) : number(count)}`).join(", ")],
       ["Size", bytes(size)],
-      ["Stored", html`<${When} at=${created_at} />${owner ? ` by ${owner}` : ""}`],
+      ["Stored", html`<${When} at=${created_at} />${byWhom(owner)}`],
     ]} />
   <//>`;
 }
@@ -86,7 +86,7 @@ function Manage({ dataset: { name, version, digest }, tag, newest, own, changed 
   };
   const first = async () => {
     const latest = await get(datasetPath(name));
-    return `Its newest version is now ${latest.version}${latest.owner ? `, by ${latest.owner}` : ""}.`;
+    return `Its newest version is now ${latest.version}${byWhom(latest.owner)}.`;
   };
   return html`<${Part} title="Download, share, delete">
     <p class="buttons">

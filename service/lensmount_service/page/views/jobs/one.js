@@ -7,7 +7,7 @@ import { follow } from "../../lib/events.js";
 import { Meter, ProblemBox, Waiting, number, useAsked } from "../../lib/parts.js";
 import { address } from "../../lib/route.js";
 import { useSession } from "../../lib/session.js";
-import { When, duration } from "../../lib/words.js";
+import { When, byWhom, duration } from "../../lib/words.js";
 import Files from "./files.js";
 import Learning from "./learning.js";
 import { StateBadge } from "./list.js";
@@ -97,7 +97,7 @@ function Asked({ job }) {
       ["Dataset", html`<a href=${address("datasets", [dataset.name])}>${dataset.name}</a> version ${dataset.version}`],
       ["Result goes to", alias ? (canary ? `a canary with ${canary} % of the requests by ${adapter}:${alias}` : `${adapter}:${alias}`) : adapter],
       ["Epochs", options.epochs && number(options.epochs)],
-      ["Asked for", html`<${When} at=${created_at} />${owner ? ` by ${owner}` : ""}`],
+      ["Asked for", html`<${When} at=${created_at} />${byWhom(owner)}`],
       ["Took", took],
       ["Attempt", attempt ? `${attempt} of ${most}` : null],
     ]} />

@@ -68,4 +68,4 @@ export function verdictOf({ result, adapter, alias, canary }) {
   return ["wrong", "Not published", `The present version keeps answering: ${gate.reason}. The new adapter is among the files below, and nothing is lost.`];
 }
 
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}.`;
