@@ -61,10 +61,12 @@ function Page() {
 
 function Top({ name, session, forget }) {
   const shown = Object.entries(VIEWS).filter(([, { scope }]) => session && (!scope || session.may(scope)));
+  const bar = useRef();
+  useEffect(() => showCurrent(bar.current), [name, session]);
   return html`<header>
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <h1>Lensmount</h1>
-    <nav aria-label="Views">
+    <nav aria-label="Views" ref=${bar}>
       ${shown.map(([view, { title }]) => html`<a key=${view} href=${address(view)} aria-current=${view === name ? "page" : undefined}>${title}</a>`)}
     </nav>
     <div class="right">
@@ -73,6 +75,12 @@ function Top({ name, session, forget }) {
       ${token.get() && html`<button type="button" class="plain" onClick=${forget}>Forget the token</button>`}
     </div>
   </header>`;
+}
+
+/** Scrolls the bar, where it is wider than the window, until the link of the present view is in its middle. */
+function showCurrent(bar) {
+  const link = bar.querySelector("[aria-current]");
+  if (link) bar.scrollLeft += link.getBoundingClientRect().x - bar.getBoundingClientRect().x - (bar.clientWidth - link.offsetWidth) / 2;
 }
 
 /** What serves the page. */

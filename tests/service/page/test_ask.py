@@ -233,7 +233,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
     page.goto(f"{desk}/#/ask?adapter=malaria")
     page.locator("#files").set_input_files(files)
     page.get_by_text("40 images, 1 with an error").wait_for()
-    rows = page.locator(".rows tbody tr:not(.space)")
+    rows = page.locator(".image-table tbody tr:not(.space)")
     assert 0 < rows.count() < 40  # only what can be seen is drawn
 
     with page.expect_download() as saved:
@@ -250,7 +250,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
 
     scores = sorted((float(line["score"]) for line in lines if line["score"]), reverse=True)
     page.get_by_role("button", name="Score").click()
-    assert page.locator(".rows td.number").first.inner_text() == f"{scores[0]:.1%}"
+    assert page.locator(".image-table td.number").first.inner_text() == f"{scores[0]:.1%}"
     assert page.get_by_role("columnheader", name="Score").get_attribute("aria-sort") == "descending"
     assert violations(page) == []
     page.get_by_label("Show").select_option("failed")
@@ -262,7 +262,7 @@ def test_many_images_are_a_table_that_is_sorted_filtered_and_saved(
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
     page.get_by_label("Show").select_option("all")
-    page.locator(".rows").evaluate("box => box.scrollTo(0, box.scrollHeight)")
+    page.locator(".image-table").evaluate("box => box.scrollTo(0, box.scrollHeight)")
     page.get_by_role("button", name="=3.png").wait_for()  # a row without a score comes last
 
     page.get_by_role("button", name="Show as cards").click()

@@ -45,7 +45,7 @@ export function Table({ picks, turn }) {
       </select></label>
       <button type="button" onClick=${() => save(new Blob([csvOf(rows, title)], { type: "text/csv;charset=utf-8" }), "answers.csv")}>Download as CSV</button>
     </div>
-    <div class="rows" ref=${box} tabindex="0" role="region" aria-label=${`Table of ${plural(rows.length, "image")}`}>
+    <div class="image-table" ref=${box} tabindex="0" role="region" aria-label=${`Table of ${plural(rows.length, "image")}`}>
       <table aria-rowcount=${rows.length + 1}>
         <thead><tr aria-rowindex="1">
           <${Head} by="name" sort=${sort} setSort=${setSort}>Image<//>

@@ -27,7 +27,7 @@ export function Start({ pools, adapters, person, setPerson, start, reload }) {
 /** The pools, how much waits in each, and who has images reserved. */
 export function Pools({ pools }) {
   if (!pools.length) return null;
-  return html`<div class="scroll"><table>
+  return html`<div class="scrolls" tabindex="0" role="region" aria-label="Pools"><table>
     <thead><tr><th scope="col">Pool</th><th scope="col">Without a label</th><th scope="col">Labelled</th><th scope="col">Reserved now</th></tr></thead>
     <tbody>${pools.map(
       ({ name, images, labelled, held }) => html`<tr key=${name}>
