@@ -12,6 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 from tests.service.page.axe import violations
+from tests.service.page.worker import TREES, train
 
 if TYPE_CHECKING:
     from playwright.sync_api import FilePayload, Page
@@ -21,40 +22,12 @@ if TYPE_CHECKING:
     from lensmount_service.build import Parts
 
 SAMPLES = Path(__file__).parents[3] / "samples"
-TREES = ("birch", "maple", "oak")
-PART = {
-    **{"count": 9, "accuracy": 8 / 9, "balanced_accuracy": 8 / 9},
-    "classes": [{"label": tree, "count": 3} for tree in TREES],
-    "confusion": [[3, 0, 0], [0, 3, 0], [0, 1, 2]],
-}
 
 
 @pytest.fixture(scope="module")
 def served(make_shared_parts: MakeParts, listening: Listening) -> Iterator[tuple[Parts, str]]:
     with make_shared_parts(max_upload_chunk_bytes=64 * 1024) as parts, listening(parts.app) as url:
         yield parts, url
-
-
-def train(parts: Parts, url: str, adapter: bytes) -> Iterator[None]:
-    """What a worker does with the next job, step by step, without training."""
-    jobs = parts.training.jobs
-    lease = jobs.claim("w", parts.engine.backbone.fingerprint)
-    assert lease is not None
-    for epoch in (1, 2, 3):
-        figures = {"loss": 1 / epoch, "validation_loss": 1.1 / epoch, "validation_balanced_accuracy": 1 - 0.3 / epoch}
-        jobs.add_event(lease, "epoch", {"epoch": epoch, "accuracy": 0.5, "seconds": 1.0} | figures)
-    progress = {"epoch": 3, "epochs": 30, "step": 1, "steps": 1, "loss": 0.3, "accuracy": 0.9, "seconds_left": 12.4}
-    jobs.beat(lease, progress | {"phase": "training"})
-    yield
-    held = {"Lensmount-Lease": lease.token}
-    job = httpx.get(f"{url}/jobs/{lease.id}").json()
-    httpx.put(f"{url}/jobs/{lease.id}/files/report.html", content=b"<p>report", headers=held).raise_for_status()
-    latest = httpx.get(f"{url}/adapters/{job['adapter']}").json()
-    gate = {"passed": True, "reason": "", "replaced": {key: latest[key] for key in ("name", "version", "digest")}}
-    jobs.store_outcome(lease, {"published": False, "gate": gate, "metrics": {"test": PART}})
-    put = httpx.put(f"{url}/adapters/{job['adapter']}?job={lease.id}", content=adapter, headers=held)
-    assert put.status_code == 201, put.text
-    yield
 
 
 def test_the_leaves_are_live_after_three_clicks_and_a_reload_keeps_them(
