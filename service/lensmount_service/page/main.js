@@ -63,10 +63,11 @@ function Top({ name, session, forget }) {
   const shown = Object.entries(VIEWS).filter(([, { scope }]) => session && (!scope || session.may(scope)));
   const bar = useRef();
   useEffect(() => showCurrent(bar.current), [name, session]);
+  const left = ({ relatedTarget: next }) => bar.current.contains(next) || showCurrent(bar.current); // Tab has scrolled it
   return html`<header>
     <a class="skip" href="#main" onClick=${skip}>Skip to the content</a>
     <h1>Lensmount</h1>
-    <nav aria-label="Views" ref=${bar}>
+    <nav aria-label="Views" ref=${bar} onBlurCapture=${left}>
       ${shown.map(([view, { title }]) => html`<a key=${view} href=${address(view)} aria-current=${view === name ? "page" : undefined}>${title}</a>`)}
     </nav>
     <div class="right">

@@ -246,6 +246,18 @@ class Newcomer:
             self.said("is in your downloads")
         return download.value.suggested_filename
 
+    def drops(self, folder: Path) -> None:
+        """A folder of class folders, until the first draft has answered about an image that it was not shown."""
+        self.go("Teach")
+        self.hand.press(self.button("Start over"))
+        with self.step("drops a folder and asks its first draft"):
+            self.choose_files(self.button("Choose a folder"), [folder])
+            self.said("Ready.")
+            self.hand.press(self.button("Teach"))
+            expect(self.page.get_by_text("First draft live")).to_be_visible(timeout=self.patience_ms)
+            self.choose_files(self.button("Choose an image to ask about"), [SAMPLES / "leaf-oak.png"])
+            expect(self.page.locator(".told .top")).to_be_visible()
+
     def looks_around(self) -> None:
         """Every view, with no fault for a screen reader in light and dark."""
         for view in VIEWS:

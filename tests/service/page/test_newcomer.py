@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from PIL import Image
 from tests.service.page.worker import TREES, train
 
 from lensmount_adapters import dump_adapter
@@ -64,9 +65,19 @@ def test_a_newcomer_gets_from_the_empty_page_to_an_exported_adapter_of_a_real_se
         context = chromium.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
         person = newcomer.Newcomer(context.new_page(), url, getattr(newcomer, hand)(), patience_ms=300_000)
         assert person.does_everything("onnx") == "leaves-3-onnx.zip"
+        person.drops(forty_images(tmp_path / "forty"))
         context.close()
     assert person.clicks_until_live <= 8
     print(person.seconds)  # noqa: T201  # the figures of the run, shown under -s
+
+
+def forty_images(folder: Path) -> Path:
+    """20 drawn leaves of each of two trees, with sides of 224 to 512 pixels."""
+    for number, drawn in enumerate(sorted((newcomer.SAMPLES / "train").glob("[bo]*/*"))):
+        (folder / drawn.parent.name).mkdir(parents=True, exist_ok=True)
+        side = 224 + number * 288 // 39
+        Image.open(drawn).resize((side, side)).save(folder / drawn.parent.name / f"{drawn.stem}.png")
+    return folder
 
 
 @contextmanager

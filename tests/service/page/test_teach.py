@@ -35,7 +35,7 @@ def test_the_leaves_are_live_after_three_clicks_and_a_reload_keeps_them(
 ) -> None:
     parts, url = served
     page.goto(url)
-    page.get_by_role("link", name="Teach").click()
+    page.get_by_role("link", name="Teach", exact=True).click()
     page.get_by_role("button", name="Try this: 60 drawn leaves of three trees").wait_for()
     assert violations(page) == []
     page.get_by_role("button", name="Try this: 60 drawn leaves of three trees").click()
@@ -48,9 +48,9 @@ def test_the_leaves_are_live_after_three_clicks_and_a_reload_keeps_them(
     page.get_by_text("First draft live").wait_for(timeout=120_000)  # the network's first pass
     page.get_by_text("It is a first draft from 60 images.").wait_for()
     page.get_by_label("An image to ask about").set_input_files(SAMPLES / "leaf-oak.png")
-    page.locator(".said .top").wait_for()
-    assert page.locator(".said .top").inner_text() in TREES
-    assert "The first draft from 60 images says" in page.locator(".said").inner_text()
+    page.locator(".told .top").wait_for()
+    assert page.locator(".told .top").inner_text() in TREES
+    assert "The first draft from 60 images says" in page.locator(".told").inner_text()
     page.get_by_text("No worker is running, so the training waits.").wait_for()
     assert violations(page) == []
     assert httpx.get(f"{url}/datasets/leaves").json()["classes"] == dict.fromkeys(TREES, 20)

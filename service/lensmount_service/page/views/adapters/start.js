@@ -41,8 +41,8 @@ export default function Start({ adapter, changed }) {
           ${others.map((each) => html`<option key=${each} value=${each}>version ${each}</option>`)}
         </select></label>
         <label class="field">As<select value=${kind} onChange=${({ target }) => setKind(target.value)}>
-          <option value="canary">a canary, which answers</option>
-          <option value="shadow">a shadow, which computes along</option>
+          <option value="canary">a canary: it answers</option>
+          <option value="shadow">a shadow: it computes</option>
         </select></label>
         <label class="field">${kind === "canary" ? "Per cent of the requests" : "Per cent of the images"}
           <input type="number" min="0" max="100" step="any" required value=${percent} onInput=${({ target }) => setPercent(target.value)} /></label>

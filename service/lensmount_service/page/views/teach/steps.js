@@ -58,7 +58,7 @@ function Job({ run, state, session }) {
   const { phase, jobId, jobProblem } = run;
   if (jobId) {
     const ended = (job) => {
-      if (job.result?.published) task.change({ run: { ...task.state.run, trained: job.result.adapter.version } });
+      if (job.result?.published && task.state.run?.jobId === jobId) task.change({ run: { ...task.state.run, trained: job.result.adapter.version } });
       session.reload();
     };
     return html`<${Step} state=${run.trained ? "done" : "now"} title="Training"><${Training} id=${jobId} ended=${ended} /><//>`;

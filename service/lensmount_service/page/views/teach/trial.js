@@ -44,7 +44,7 @@ export function Trial({ name, title }) {
 
 function Answer({ result, title }) {
   const [top] = result.predictions;
-  return html`<div class="said">
+  return html`<div class="told">
     <p class="quiet">${title} says</p>
     <p class="top">${top.label}</p>
     <${Trust} trust=${result.trust} />
