@@ -1,4 +1,4 @@
-"""The story of a newcomer at the page: from the drawn leaves to an adapter that is trained, corrected and exported."""
+"""The story of a new user at the page: from the drawn leaves to an adapter that is trained, corrected and exported."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Newcomer:
             assert wide <= 0, f"the page is {wide} pixels wider than the window"
         except (AssertionError, Error) as error:
             shown = self.page.locator("#main").inner_text() if self.page.locator("#main").count() else ""
-            error.add_note(f"The newcomer failed at: {name}\nat {self.page.url}\nThe page shows:\n{shown[:1500]}")
+            error.add_note(f"The new user failed at: {name}\nat {self.page.url}\nThe page shows:\n{shown[:1500]}")
             raise
         self.seconds[name] = time.perf_counter() - started
         self.looked(name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
     from tests.conftest import DrawAdapter
     from tests.service.browser import Listening
-    from tests.service.conftest import MakeParts, MakePng
+    from tests.service.conftest import MakeParts, MakePng, Until
 
 SIZE = (75, 60)  # width, height of the posted image
 RULE = Preprocessing(size=(64, 64), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -65,7 +65,7 @@ def make_segmentation(backbone: Backbone) -> bytes:
 
 
 def test_masks_are_drawn_over_the_image_pixel_by_pixel(
-    page: Page, make_parts: MakeParts, make_png: MakePng, listening: Listening
+    page: Page, make_parts: MakeParts, make_png: MakePng, listening: Listening, until: Until
 ) -> None:
     pytest.importorskip("monai", reason='needs MONAI: pip install "lensmount[monai]"')
     maps = Backbone("monai_unet", load_backbone("monai_unet", "random:0").module, RULE, torch.float32)
@@ -90,7 +90,7 @@ def test_masks_are_drawn_over_the_image_pixel_by_pixel(
         for mask in told:
             assert f"{mask['area']:,} pixels in {mask['count']:,} region" in text
         page.get_by_label("Mask opacity").fill("80")
-        assert page.locator("canvas").evaluate("canvas => getComputedStyle(canvas).opacity") == "0.8"
+        until(lambda: page.locator("canvas").evaluate("canvas => getComputedStyle(canvas).opacity") == "0.8")
         page.locator(".card").get_by_role("checkbox", name="nucleus").uncheck()
         counts = told[1]["counts"]
         assert np.count_nonzero(canvas_pixels(page)[..., 3]) == sum(counts[1::2]) == told[1]["area"]
@@ -108,6 +108,7 @@ def canvas_pixels(page: Page) -> np.ndarray:
 )
 def test_a_button_shows_what_speaks_for_the_label(
     page: Page,
+    until: Until,
     make_parts: MakeParts,
     make_png: MakePng,
     draw_adapter: DrawAdapter,
@@ -130,6 +131,6 @@ def test_a_button_shows_what_speaks_for_the_label(
 
         shown = page.locator("figure img")
         shown.wait_for()
-        page.wait_for_function("document.querySelector('figure img').naturalWidth > 0")
+        until(lambda: page.evaluate("document.querySelector('figure img').naturalWidth > 0"))
         assert shown.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [48, 40]
         assert page.locator("figcaption").inner_text() == (f"Red and yellow: what speaks for {best}. Method {method}.")

@@ -18,7 +18,7 @@ from lensmount_service.routes.page import FILES
 if TYPE_CHECKING:
     from playwright.sync_api import Page
     from tests.service.browser import Listening
-    from tests.service.conftest import MakeAdapter, MakeParts
+    from tests.service.conftest import MakeAdapter, MakeParts, Until
 
 TOKEN = "a-token-of-the-lab"
 FOLDER = Path(str(files("lensmount_service").joinpath("page")))
@@ -100,7 +100,7 @@ def test_the_browser_is_told_of_every_module_of_the_first_view_at_once() -> None
 
 
 def test_on_a_phone_the_bar_shows_the_present_view_also_after_tab_went_through_it(
-    page: Page, make_parts: MakeParts, listening: Listening
+    page: Page, make_parts: MakeParts, listening: Listening, until: Until
 ) -> None:
     seen = """() => {
         const [link, bar] = ["nav [aria-current]", "nav"].map((each) => document.querySelector(each)).
@@ -110,15 +110,15 @@ def test_on_a_phone_the_bar_shows_the_present_view_also_after_tab_went_through_i
     with make_parts() as parts, listening(parts.app) as url:
         page.set_viewport_size({"width": 320, "height": 600})
         page.goto(f"{url}/#/server")
-        page.wait_for_function(seen)
+        until(lambda: page.evaluate(seen))
         assert page.evaluate("document.querySelector('nav').scrollLeft") > 0
         page.goto(f"{url}/#/ask")
         page.get_by_role("heading", name="What to ask").wait_for()
-        page.wait_for_function(seen)
+        until(lambda: page.evaluate(seen))
         page.get_by_role("link", name="Server").focus()
         assert not page.evaluate(seen)
         page.keyboard.press("Tab")
-        page.wait_for_function(seen)
+        until(lambda: page.evaluate(seen))
 
 
 def test_docs_works_without_the_internet_and_can_send_a_request(

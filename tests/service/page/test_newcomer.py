@@ -1,4 +1,4 @@
-"""A newcomer at the page in a real Chromium: the whole story with a real server, and quickly with a stand-in."""
+"""A new user at the page in a real Chromium: the whole story with a real server, and quickly with a stand-in."""
 
 from __future__ import annotations
 
