@@ -329,7 +329,7 @@ LONGEST = (
     *("service/test_recipe.py", "service/faults/test_faults.py"),
     *("service/test_crosstalk.py", "service/page/test_ask.py"),
     *("service/test_recipe.py", "service/faults/test_faults.py", "service/web/test_typescript.py"),
-    *("service/test_crosstalk.py", "service/routes/test_page.py"),
+    *("service/test_crosstalk.py", "service/page/test_newcomer.py"),
     *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py", "service/test_openapi_requests.py"),
     *("service/worker/test_attempt.py", "service/test_supervisor.py", "test_docker.py", "test_packages.py"),
     *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),

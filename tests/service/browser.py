@@ -25,8 +25,9 @@ Listening = Callable[[FastAPI], AbstractContextManager[str]]
 def listening_at(app: FastAPI) -> Iterator[str]:
     """Serves the app with uvicorn on a free port, in a thread. Yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        stops = {"timeout_graceful_shutdown": 10}  # seconds: a failed test leaves streams of events open
-        server = uvicorn.Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, **stops))
+        config = uvicorn.Config(app, http="httptools", ws="none", log_config=None)
+        config.timeout_graceful_shutdown = 10  # seconds: a failed test leaves streams of events open
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
