@@ -104,7 +104,7 @@ MAY_IMPORT = {
         "web": "jobs store",
         "engine": "tracing",
         "review": "store",
-        "worker": "jobs repair store tracing",
+        "worker": "jobs repair store tracing settings",
         "backup": "jobs repair store",
         "repair": "store",
         "jobs": "store",

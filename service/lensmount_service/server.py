@@ -26,8 +26,8 @@ from lensmount_service.middleware import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PATH_B
 from lensmount_service.settings import Settings
 from lensmount_service.startup import BACKLOG, Tell, own_url, port_taken, say_nothing
 from lensmount_service.stopping import Stopping
-from lensmount_service.supervisor import WorkerProcess
 from lensmount_service.web.transport import KEEP_ALIVE_S, TransportLimits, protocol_of
+from lensmount_service.worker.supervisor import WorkerProcess
 
 if TYPE_CHECKING:
     from lensmount_service.oip.grpc_server import GrpcServer

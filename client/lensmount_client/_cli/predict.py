@@ -86,6 +86,12 @@ class Asking:
             found[name.strip()] = value.strip()
         return found
 
+    def check(self, sends: bool) -> None:
+        """Raises InvalidInput for wrong options, or for headers of an answer that `sends` none."""
+        checked_decision(self.decision)
+        if self.headers and not sends:
+            raise e.InvalidInput("--header: found it with --overlay or --explain, which send none. Fix: leave it out")
+
 
 @with_options
 def predict(
@@ -120,11 +126,8 @@ def predict(
     """
     try:
         adapters = adapter_list([name.strip() for name in adapter.split(",")])
-        checked_decision(asking.decision)
-        headers = asking.headers
+        asking.check(sends=overlay is None and explain is None)
         paths = _paths(images)
-        if headers and (overlay is not None or explain is not None):
-            raise e.InvalidInput("--header: found it with --overlay or --explain, which send none. Fix: leave it out")
         if overlay is not None:
             draw(paths, adapters, overlay, server)
             return

@@ -1,1 +1,1 @@
-"""The worker, a process that trains jobs: worker, attempt, heartbeat, server client, gate, settings."""
+"""The worker, a process that trains jobs: worker, attempt, heartbeat, server client, gate, settings, supervisor."""

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from lensmount_service import supervisor
 from lensmount_service.settings import Settings
-from lensmount_service.supervisor import WorkerProcess, worker_variables
+from lensmount_service.worker import supervisor
+from lensmount_service.worker.supervisor import WorkerProcess, worker_variables
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeImages, Until
