@@ -43,8 +43,8 @@ def test_what_others_share_is_listed_by_its_full_name_and_answers(
         page.get_by_role("checkbox", name="public/blood").check()
         page.locator("#files").set_input_files({"name": "cell.png", "mimeType": "image/png", "buffer": make_png(1)})
         page.get_by_role("heading", level=4, name="public/blood").wait_for()
-        labels = page.locator(".card .score > span:first-child").all_text_contents()
-        assert sorted(labels) == ["cells-a", "cells-b"]
+        shown = page.locator(".card .score > span:first-child").all_text_contents()
+        assert sorted(shown) == ["cells-a", "cells-b"]
 
 
 def test_an_adapter_with_a_rollout_has_a_badge_for_its_alias(
