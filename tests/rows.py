@@ -101,7 +101,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "F22": ("service/kills/test_one_job.py::test_sigterm_gives_the_job_back_within_five_seconds",),  # to a worker
     "F23": (  # other signals, and a parent that dies
         "service/test_startup.py::test_ctrl_c_while_loading_is_one_line",
-        "service/test_supervisor.py::test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind",
+        "service/worker/test_supervisor.py::test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind",
     ),
     "F24": (  # a store that is away
         "service/store/test_database.py::test_an_unreachable_server_is_unavailable_and_not_a_crash",

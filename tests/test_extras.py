@@ -221,6 +221,10 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("jobs show", "jobs watch", "jobs cancel", "jobs retry", "jobs logs", "jobs download"), ("a",)),
     **dict.fromkeys(("rollouts status", "rollouts promote", "rollouts rollback"), ("a:prod",)),
     "rollouts start": ("a:prod", "--shadow", "2"),
+    "datasets draft": ("a", "--adapter", "malaria"),
+    "datasets pools": (),
+    "jobs delete-files": ("a",),
+    "teach": ("photos", "--name", "mine"),
 }
 
 EACH_COMMAND = """

@@ -24,7 +24,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for page in PAGES:
         for number, block in enumerate(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)):
             if not re.search(rf"^ *(?:from|import) (?:{'|'.join(UNTYPED)})", block, re.M):
-                begun = "" if "import" in block else START
+                begun = "" if re.search(r"^(?:from|import) ", block, re.M) else START
                 (folder / f"{page.stem}_{number}.py").write_text(begun + block)
     cells = json.loads((ROOT / "docs/notebooks/quickstart.ipynb").read_text())["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

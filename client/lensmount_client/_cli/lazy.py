@@ -60,7 +60,9 @@ CLIENT_COMMANDS = {
         "lensmount_client._cli.lazy", "store", "Check and mend what a server on this machine has stored."
     ),
     "doctor": LazyEntry(
-        "lensmount_client._doctor.command", "doctor", "Show what is installed here, and how to get what is missing."
+        "lensmount_client._doctor.command",
+        "doctor",
+        "Show what is installed, how a server would compute here, and how to get what is missing.",
     ),
     "whoami": LazyEntry("lensmount_client._cli.tokens", "whoami", "Show who the server takes you for."),
     "keys": LazyEntry("lensmount_client._cli.tokens", "keys", "Make keys to sign adapters with."),

@@ -23,7 +23,7 @@ CONTRACT = {
     406: "not_acceptable",
     408: "request_timeout",
     409: "backbone_mismatch dataset_in_use job_finished job_not_finished lease_lost upload_offset_mismatch gate_stale "
-    "public_name_taken",
+    "public_name_taken draft_would_replace",
     410: "version_deleted dataset_gone audit_gone",
     412: "precondition_failed",
     413: "body_too_large image_too_large adapter_too_large batch_too_large zip_too_large image_too_many_frames "
@@ -34,7 +34,7 @@ CONTRACT = {
     422: "image_empty image_truncated image_invalid invalid_name invalid_reference invalid_request adapter_malformed "
     "adapter_invalid adapter_not_finite adapter_unknown_target adapter_no_effect digest_mismatch missing_part "
     "expected_file duplicate_part idempotency_key_reuse dataset_invalid dataset_too_small dataset_unreadable "
-    "zip_bad_path zip_duplicate_name zip_encrypted zip_malformed zip_method_not_supported zip_overlap "
+    "draft_needs_images zip_bad_path zip_duplicate_name zip_encrypted zip_malformed zip_method_not_supported zip_overlap "
     "zip_size_mismatch zip_symlink unsupported_color_mode volume_empty volume_truncated volume_invalid "
     "adapter_empty empty_tensor unsupported_dtype adapter_incomplete adapter_shape_mismatch adapter_overflow "
     "adapter_norm_limit manifest_missing manifest_invalid head_missing head_mismatch preprocessing_mismatch "

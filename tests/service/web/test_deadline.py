@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper
-from lensmount_service import build
+from lensmount_service import build, warming
 from lensmount_service.build import Parts
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def held(make_parts: MakeParts, make_adapter: MakeAdapter, monkeypatch: pytest.M
             return gates[-1]
 
         monkeypatch.setattr(build, "ExactSwapper", swapper)
+        monkeypatch.setattr(warming, "FIRST", 0)  # the gate would hold the image that warms an adapter, and the start
         with make_parts(executor="merged", **settings) as parts:
             (gate,) = gates
             parts.catalog.upload("cells", make_adapter(1, ("a", "b")))

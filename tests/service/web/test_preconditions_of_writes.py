@@ -123,6 +123,8 @@ def of_datasets(files: Files) -> Iterator[Write]:
     again = f"/datasets/copied/uploads/{digest}"  # whose bytes the server has, except the last one
     last = {"Content-Range": f"bytes {len(files.zipped) - 1}-{len(files.zipped) - 1}/{len(files.zipped)}"}
     yield Write(("PUT", "/datasets/{name}/uploads/{digest}"), again, body={"content": files.zipped[-1:]}, headers=last)
+    yield Write(("POST", "/datasets/{name}/draft"), f"{cells}/draft?adapter=first")
+    yield Write(("POST", "/datasets/{name}/draft"), f"{cells}/draft?adapter=first", "/adapters/first")
     edits = {"exclude": ["a/0.png"]}
     yield Write(("PATCH", "/datasets/{name}/items"), f"{cells}/items", cells, body={"json": edits})
     yield Write(("POST", "/datasets/{name}/review"), f"{cells}/review", cells)
