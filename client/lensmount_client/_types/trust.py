@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SURE, NOT_SURE, UNLIKE = "sure", "not sure", "unlike the images this was trained on"
+NOT_MEASURED = "not measured"  # nothing says how often such an answer is right
 NAMED = 3  # labels of a set that are named
 
 
@@ -50,11 +51,15 @@ class Trust:
 
 
 def trust_words(trust: Trust | None) -> str:
-    """For example "not sure: a or b"; empty for an adapter that promises nothing about its answers."""
+    """For example "not sure: a or b"; empty for an adapter that has measured nothing.
+
+    An accepted answer is "not measured" if the adapter knows what its training images look like, but had too few images
+    to measure how often it is right.
+    """
     if trust is None:
         return ""
     if trust.decision == "accept":
-        return SURE
+        return NOT_MEASURED if trust.set is None and trust.calibration is None else SURE
     if trust.decision == "unfamiliar":
         return UNLIKE
     return f"{NOT_SURE}: {any_of(trust.set)}" if trust.set else NOT_SURE

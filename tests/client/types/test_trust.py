@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lensmount_client import Trust
+from lensmount_client import Trust, TrustBasis
 from lensmount_client._types.trust import any_of, trust_words
 
 
@@ -14,7 +14,7 @@ from lensmount_client._types.trust import any_of, trust_words
     ("decision", "labels", "words"),
     [
         ("accept", ("a",), "sure"),
-        ("accept", None, "sure"),
+        ("accept", None, "not measured"),
         ("uncertain", ("smoking", "notsmoking"), "not sure: smoking or notsmoking"),
         ("uncertain", ("a",), "not sure: a"),
         ("uncertain", (), "not sure"),
@@ -24,6 +24,10 @@ from lensmount_client._types.trust import any_of, trust_words
 )
 def test_each_decision_has_its_words(decision: str, labels: Any, words: str) -> None:
     assert trust_words(Trust(decision, 0.7, labels, None, None)) == words
+
+
+def test_an_accepted_answer_is_sure_if_its_adapter_was_calibrated() -> None:
+    assert trust_words(Trust("accept", 0.7, None, None, TrustBasis(90, 0.02, None))) == "sure"
 
 
 def test_an_adapter_that_promises_nothing_has_none() -> None:

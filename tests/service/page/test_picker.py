@@ -60,4 +60,4 @@ def test_an_adapter_with_a_rollout_has_a_badge_for_its_alias(
         ask("POST", f"{url}/adapters/cells/rollouts/prod/rollback").raise_for_status()
         page.reload()
         page.locator("#adapters li").wait_for()
-        assert page.locator("#adapters .badge").count() == 1  # where it is kept
+        assert page.locator("#adapters .badge").count() == 0

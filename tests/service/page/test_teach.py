@@ -74,6 +74,7 @@ def test_the_leaves_are_live_after_three_clicks_and_a_reload_keeps_them(
     assert violations(page) == []
 
     page.get_by_text("60 images: add or remove some, and teach again").click()
+    page.locator(".thumbnails img").nth(59).wait_for()
     assert page.locator(".thumbnails img").count() == 60
     page.get_by_role("button", name="Start over").click()
     page.get_by_text("The images stay in this browser until you press Teach").wait_for()

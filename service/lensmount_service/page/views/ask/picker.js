@@ -50,20 +50,12 @@ function Item({ adapter, picked, full, toggle }) {
       <span class="name"><b>${name}</b> <span class="quiet">version ${version}</span></span>
       <span class="tells">${labels.slice(0, NAMED).map((label) => titleOf(adapter, label)).join(", ")}${many}</span>
       <span class="state">
-        ${ready ? html`<${Badge} title=${TIERS[adapter.tier]}>${adapter.tier}<//>` : html`<${Badge} kind="wrong">${stateOf(adapter)}<//>`}
+        ${!ready && html`<${Badge} kind="wrong">${stateOf(adapter)}<//>`}
         ${Object.entries(adapter.rollouts ?? {}).map(([alias, rollout]) => html` <${Badge} key=${alias}>${trial(alias, rollout)}<//>`)}
       </span>
     </label>
   </li>`;
 }
-
-const TIERS = {
-  hot: "Answers at once: its weights are ready in a program of their own",
-  merged: "Answers at once: its weights are ready in memory",
-  memory: "Answers quickly: its file is in memory",
-  file: "The first answer takes a moment: its file is read first",
-  remote: "The first answer takes a moment: its file is fetched first",
-};
 
 const stateOf = ({ status, backbone }) => (status === "backbone_mismatch" ? `needs ${backbone.name}` : status);
 

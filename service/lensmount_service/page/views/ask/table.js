@@ -5,7 +5,7 @@ import { percent, plural } from "../../lib/parts.js";
 import { useRows } from "../../lib/rows.js";
 import { useSession } from "../../lib/session.js";
 import { titleOf } from "../../lib/titles.js";
-import { DECISIONS, trustWords } from "../../lib/trust.js";
+import { DECISIONS, decisionOf, trustWords } from "../../lib/trust.js";
 import { differs } from "./compare.js";
 import { save } from "../../lib/download.js";
 import { csvOf } from "./csv.js";
@@ -16,12 +16,15 @@ import { referenceOf } from "./picks.js";
 const ROW = 56; // pixels, as in ask.css
 const order = new Intl.Collator("en", { numeric: true });
 
+const decided = (word) => (row) => row.answers.some((answer) => decisionOf(answer?.trust) === word);
+
 /** What the table can be narrowed to: a name, and whether an image with these answers is shown. */
 const FILTERS = {
   all: ["All images", () => true],
-  accept: [`Answers: ${DECISIONS.accept}`, (row) => row.answers.some((answer) => answer?.trust?.decision === "accept")],
-  uncertain: [`Answers: ${DECISIONS.uncertain}`, (row) => row.answers.some((answer) => answer?.trust?.decision === "uncertain")],
-  unfamiliar: ["Unlike the training images", (row) => row.answers.some((answer) => answer?.trust?.decision === "unfamiliar")],
+  accept: [`Answers: ${DECISIONS.accept}`, decided("accept")],
+  uncertain: [`Answers: ${DECISIONS.uncertain}`, decided("uncertain")],
+  unfamiliar: ["Unlike the training images", decided("unfamiliar")],
+  unmeasured: [`Answers: ${DECISIONS.unmeasured}`, decided("unmeasured")],
   differ: ["The versions differ", (row) => differs(row.answers)],
   failed: ["Errors", (row) => row.item.problem || row.answers.some((answer) => answer?.error)],
   waiting: ["Not answered yet", (row) => images.waits(row.item)],
@@ -87,10 +90,10 @@ function Cells({ answer, title }) {
   const { adapter, predictions: [best], trust } = answer;
   return html`<td class="label" title=${best.label}>${title(adapter.name, best.label)}</td>
     <td class="number">${percent(best.score)}</td>
-    <td>${trust && html`<span class=${`trust ${trust.decision}`} title=${trustWords(trust, (label) => title(adapter.name, label))}>${SHORT[trust.decision] ?? trust.decision}</span>`}</td>`;
+    <td>${trust && html`<span class=${`trust ${decisionOf(trust)}`} title=${trustWords(trust, (label) => title(adapter.name, label))}>${SHORT[decisionOf(trust)] ?? trust.decision}</span>`}</td>`;
 }
 
-const SHORT = { accept: DECISIONS.accept, uncertain: DECISIONS.uncertain, unfamiliar: "unlike training" };
+const SHORT = { ...DECISIONS, unfamiliar: "unlike training" };
 
 /** What a row is sorted by. Rows without an answer come last, and equal ones stay in the order in which they were added. */
 function sorted(rows, { by, up }, title) {
@@ -101,7 +104,7 @@ function sorted(rows, { by, up }, title) {
     if (kind === "name") return item.name;
     if (!answer?.predictions.length) return null;
     const [best] = answer.predictions;
-    return { label: () => title(answer.adapter.name, best.label), score: () => best.score, trust: () => answer.trust?.decision ?? "" }[kind]();
+    return { label: () => title(answer.adapter.name, best.label), score: () => best.score, trust: () => decisionOf(answer.trust) ?? "" }[kind]();
   };
   const valued = rows.map((row) => ({ row, value: value(row) }));
   const compare = (a, b) => (typeof a === "number" ? a - b : order.compare(a, b));
