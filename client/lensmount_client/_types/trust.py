@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SURE, NOT_SURE, UNLIKE = "sure", "not sure", "unlike the images this was trained on"
-NOT_MEASURED = "not measured"  # nothing says how often such an answer is right
+NOT_MEASURED = "reliability not measured"  # nothing says how often such an answer is right
 NAMED = 3  # labels of a set that are named
 
 
@@ -53,7 +53,7 @@ class Trust:
 def trust_words(trust: Trust | None) -> str:
     """For example "not sure: a or b"; empty for an adapter that has measured nothing.
 
-    An accepted answer is "not measured" if the adapter knows what its training images look like, but had too few images
+    An accepted answer is "reliability not measured" if the adapter knows what its training images look like, but had too few images
     to measure how often it is right.
     """
     if trust is None:

@@ -14,7 +14,7 @@ from lensmount_client._types.trust import any_of, trust_words
     ("decision", "labels", "words"),
     [
         ("accept", ("a",), "sure"),
-        ("accept", None, "not measured"),
+        ("accept", None, "reliability not measured"),
         ("uncertain", ("smoking", "notsmoking"), "not sure: smoking or notsmoking"),
         ("uncertain", ("a",), "not sure: a"),
         ("uncertain", (), "not sure"),

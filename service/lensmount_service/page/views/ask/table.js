@@ -93,7 +93,7 @@ function Cells({ answer, title }) {
     <td>${trust && html`<span class=${`trust ${decisionOf(trust)}`} title=${trustWords(trust, (label) => title(adapter.name, label))}>${SHORT[decisionOf(trust)] ?? trust.decision}</span>`}</td>`;
 }
 
-const SHORT = { ...DECISIONS, unfamiliar: "unlike training" };
+const SHORT = { ...DECISIONS, unfamiliar: "unlike training", unmeasured: "not measured" };
 
 /** What a row is sorted by. Rows without an answer come last, and equal ones stay in the order in which they were added. */
 function sorted(rows, { by, up }, title) {
