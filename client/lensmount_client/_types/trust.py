@@ -53,8 +53,8 @@ class Trust:
 def trust_words(trust: Trust | None) -> str:
     """For example "not sure: a or b"; empty for an adapter that has measured nothing.
 
-    An accepted answer is "reliability not measured" if the adapter knows what its training images look like, but had too few images
-    to measure how often it is right.
+    An accepted answer is "reliability not measured" if the adapter knows what its training images look like, but had
+    too few images to measure how often it is right.
     """
     if trust is None:
         return ""
