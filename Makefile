@@ -10,6 +10,10 @@ DATA ?= ../shared/data
 TORCH ?= default
 TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 
+# Containers often set it. Each of the 40 processes of the suite that import torch would then compile 2,800 modules again:
+# 7 s of processor time instead of 3 for each, and 26 s instead of 11 to collect the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak mutants docs help
 
 help:  ## show this list

@@ -11,7 +11,9 @@ import pytest
 
 FORKS = """
 import json, os, sys, traceback
+from lensmount_adapters.light_timm import import_timm
 from lensmount_client._cli.main import main
+import_timm()
 from lensmount_service import maintenance, server
 from lensmount_service.worker import worker
 for arguments in json.loads(sys.argv[1]):

@@ -15,6 +15,10 @@ from tests.service.faults.killing import Killer, leave, say
 
 
 def main() -> None:
+    from lensmount_adapters.light_timm import import_timm
+
+    import_timm()  # as the commands do
+
     import alembic.command  # once, before the forks
     import alembic.config  # noqa: F401
 

@@ -24,6 +24,10 @@ BACKBONE = "test_resnet"
 
 
 def main() -> None:
+    from lensmount_adapters.light_timm import import_timm
+
+    import_timm()  # as `lensmount serve` does
+
     import numpy as np
     import sqlalchemy as sa
     import torch

@@ -21,6 +21,10 @@ from typing import Any
 
 
 def main() -> None:
+    from lensmount_adapters.light_timm import import_timm
+
+    import_timm()  # as the commands do
+
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401  # imported once, before the forks
 
