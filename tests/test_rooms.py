@@ -49,12 +49,13 @@ MAY_IMPORT = {
         "recipe": "training options report text metrics adapter backbone",
         "training": (
             "options augmentation fast_convolutions explain report quality text masks data trust metrics "
-            "graph programs swap adapter delta backbone inputs"
+            "graph trunks programs swap adapter delta backbone inputs"
         ),
-        "runners": "graph programs swap adapter delta backbone inputs",
+        "runners": "graph trunks programs swap adapter delta backbone inputs",
         "report": "options adapter data metrics delta backbone inputs",
         "trust": "adapter metrics",
         "swap": "adapter delta backbone",
+        "trunks": "graph programs backbone inputs",
         "graph": "delta backbone",
         "export": "programs adapter delta backbone inputs",
         "compose": "changes adapter delta backbone",

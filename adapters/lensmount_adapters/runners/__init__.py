@@ -43,7 +43,7 @@ more, so a reader needs no lock: it keeps the one that it got.
 | `._known_shapes`, `._shapes` | background | the background thread |
 | `.hot_nbytes` | engine reads, background writes | the background thread; one number |
 | `.trunk`, `._branch`, `._functional`, `._folded`, `._digests` | all | set when made, then only read |
-| `.pooling`, `.space` | all | set when made, then only read |
+| `.pooling`, `.space`, `.trunk_identity` | all | set when made, then only read |
 | `.pooling_program` | background | the background thread |
 | `FusedGroups._branches` | engine writes, `forget` reads | the engine's thread; replaced |
 | `FusedBranch._recent`, `._batches_without_newcomer` | all | its own `_lock` |

@@ -27,6 +27,7 @@ from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, second
 from lensmount_adapters.runners.mixed import mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
+from lensmount_adapters.trunks.identity import trunk_identity
 
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
@@ -50,6 +51,7 @@ class SplitBackbone:
         self._max_batch = max_batch
         self.device = backbone.device
         self.key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
+        self.trunk_identity = trunk_identity(backbone, halves.at, executor)
         self._images = backbone.zeros(2)
         self._trunk = halves.trunk
         self.trunk: Program | None = None
