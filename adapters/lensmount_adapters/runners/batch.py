@@ -48,6 +48,7 @@ class Batch:
     programs: HotPrograms
     watch: Watch = UNWATCHED
     keeps: bool = False  # whether anything is computed later from its activations
+    apart: bool = False  # trunk and branch by themselves, and each adapter alone, whatever was asked before
     _activations: Tensor | None = None
     _pooled: Tensor | None = None
 
@@ -61,6 +62,18 @@ class Batch:
     def give(self, activations: Tensor, rows: list[int]) -> None:
         """Note the activations of these rows, which are all rows of the batch: a program gave them with its result."""
         self._activations = torch.empty_like(activations).index_copy_(0, torch.tensor(rows), activations)
+
+    def left(self) -> Iterator[tuple[int, list[int]]]:
+        """Each item, and the rows of its activations, orientation by orientation; nothing without activations."""
+        if self.has_activations:
+            for share in self.shares:
+                for place, item in enumerate(share.items):
+                    yield item, share.rows[place :: len(share.items)]
+
+    def rows(self, rows: list[int]) -> Tensor:
+        """A copy of these rows of the activations; a view would keep the whole batch."""
+        activations = self.activations()
+        return activations.index_select(0, torch.tensor(rows, device=activations.device))
 
     @property
     def has_activations(self) -> bool:
@@ -81,19 +94,47 @@ class Batch:
         return Group(len(share.rows), share.adapter.digest in self.programs.cache, mixable)
 
 
+def batch_of(
+    split: SplitBackbone,
+    items: Sequence[Item],
+    group: Sequence[int],
+    mixable: Callable[[Adapter], Mixable | None],
+    programs: HotPrograms,
+    watch: Watch = UNWATCHED,
+) -> Batch:
+    """The items in `group` as a batch. They have equal keys (`group_key`)."""
+    images, shares = shares_of(items, group, mixable)
+    first = items[group[0]]
+    batch = Batch(split, images, shares, programs, watch, apart=getattr(first, "apart", False))
+    if getattr(first, "from_trunk", False):
+        batch.images = batch._activations = _laid_out_like(split.example, images.to(split.device))
+    else:
+        batch.keeps = any(getattr(items[index], "keeps", False) for index in group)
+    return batch
+
+
+def group_key(item: Item) -> tuple[object, ...]:
+    """Items of one cut with equal keys can be one batch."""
+    turns = item.adapter.manifest.preprocessing.orientations
+    return item.image.shape, turns, getattr(item, "from_trunk", False), getattr(item, "apart", False)
+
+
 def shares_of(
     items: Sequence[Item], group: Sequence[int], mixable: Callable[[Adapter], Mixable | None]
 ) -> tuple[Tensor, list[Share]]:
     """Distinct images [U, 3, height, width] of the items in `group`, orientation by orientation, and their shares.
 
-    The items have equal image sizes and numbers of orientations. Each adapter's images lie together.
+    The items have equal image sizes and numbers of orientations. Each adapter's images lie together. Of items
+    `from_trunk`, the first is what the trunk gave for them, in the same order.
     """
     turns = ORIENTATIONS[items[group[0]].adapter.manifest.preprocessing.orientations]
     parts = by_adapter([items[index] for index in group])
     order = [member for _, members in parts for member in members]
     images, rows = _distinct([items[group[member]].image for member in order])
     row_of, distinct = dict(zip(order, rows, strict=True)), len(images)
-    if len(turns) > 1:
+    if getattr(items[group[0]], "from_trunk", False):
+        images = images.transpose(0, 1).flatten(0, 1)  # from [U, orientations, ...]
+    elif len(turns) > 1:
         images = torch.cat([orient(images, turn) for turn in turns])
     shares = [
         Share(
@@ -123,6 +164,14 @@ def take(tensor: Tensor, rows: list[int]) -> Tensor:
     if rows == list(range(first, end)):
         return tensor[first:end]
     return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
+
+
+def _laid_out_like(example: Tensor, x: Tensor) -> Tensor:
+    """`x` in the order in memory that `example` has: a sum over another order may differ in its last bit."""
+    order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.ndim)
+    if order is None or example.is_contiguous() or not example.is_contiguous(memory_format=order):
+        return x.contiguous()
+    return x.contiguous(memory_format=order)
 
 
 def _distinct(images: Sequence[Tensor]) -> tuple[Tensor, list[int]]:

@@ -57,7 +57,7 @@ class EndToEndPrograms:
         """
         rows = rows_of(batch.shares)
         trunk = batch.split.trunk
-        if trunk is None or len(set(rows)) < len(rows):
+        if trunk is None or batch.has_activations or len(set(rows)) < len(rows):
             return before
         of: Hashable
         branch: Program | None

@@ -157,13 +157,7 @@ def kept_of(
     `split_of` is the cut of an adapter that is ready, or None. An item is left out if its shadow is not ready or
     prepares images in another way.
     """
-    left = {
-        item: (batch, share.rows[place :: len(share.items)])
-        for batch in batches
-        if batch.has_activations
-        for share in batch.shares
-        for place, item in enumerate(share.items)
-    }
+    left = {item: (batch, rows) for batch in batches for item, rows in batch.left()}
     kept: dict[int, Kept] = {}
     for item, adapter in shadows.items():
         own, image = split_of(adapter), items[item].image
@@ -173,8 +167,5 @@ def kept_of(
         if batch is None or not fits(adapter, own, batch.split):
             kept[item] = Kept(adapter, own, image, from_image=True)
             continue
-        activations = batch.activations()
-        chosen = torch.tensor(rows, device=activations.device)
-        x = activations.index_select(0, chosen)  # a copy, because a view would keep the whole batch
-        kept[item] = Kept(adapter, batch.split, x, from_image=False)
+        kept[item] = Kept(adapter, batch.split, batch.rows(rows), from_image=False)
     return kept

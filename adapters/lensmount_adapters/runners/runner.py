@@ -21,7 +21,13 @@ from lensmount_adapters.runners.stages import Stage
 
 
 class Item(Protocol):
-    """One image [3, height, width], preprocessed by its adapter's rule."""
+    """One image [3, height, width], preprocessed by its adapter's rule.
+
+    An item may have further attributes, which are False without: with `keeps`, the runner also gives what the trunk
+    gave for the image. With `from_trunk`, the image is that: [orientations, ...], on the CPU, of a trunk with the
+    identity that `TrunkOutputs.trunk_of` gives for the adapter. With `apart`, its batch runs trunk and branch by
+    themselves and each adapter alone, so the bits of the scores do not depend on what was asked before.
+    """
 
     @property
     def adapter(self) -> Adapter: ...
@@ -38,7 +44,8 @@ class BatchScores:
     (graph/pooling.py), of the image in its first orientation; None if the adapter has no statistics for this cut.
     `modes` counts images by how their branch was computed: "hot", "merged", "mixed", "maps", or "whole" (trunk and
     branch in one program). `switches` counts merges. `maps` are those of `GivesMaps`, and `stages` are measured
-    if an item has an attribute `traced` that is true.
+    if an item has an attribute `traced` that is true. `trunk` has, for items that keep it, what the trunk gave:
+    [orientations, ...], on the CPU; it lacks items for which one program computed trunk and branch.
     """
 
     scores: list[Tensor]
@@ -49,6 +56,7 @@ class BatchScores:
     maps: list[Tensor] = field(default_factory=list)
     pooled: list[Tensor | None] = field(default_factory=list)
     stages: Sequence[Stage] = ()
+    trunk: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.pooled = self.pooled or [None] * len(self.scores)
@@ -151,6 +159,18 @@ class GivesMaps(Protocol):
         """Scores, and in `maps` the last maps [orientations, feature_dim, rows, columns] of each item, float32.
 
         The adapters were prepared. Called as `scores` is.
+        """
+        ...
+
+
+@runtime_checkable
+class TrunkOutputs(Protocol):
+    """A runner whose trunk runs by itself, so that what it gives can be kept and used for another adapter."""
+
+    def trunk_of(self, adapter: Adapter) -> str | None:
+        """The identity of the trunk before the adapter's branch; safe from any thread.
+
+        None if the adapter changes the first layer, is merged in place, or was not prepared.
         """
         ...
 

@@ -29,7 +29,7 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.executor import Executor
-from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, items_of, rows_of, shares_of, take
+from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, batch_of, group_key, items_of, rows_of, take
 from lensmount_adapters.runners.costs import CostBook, mixed_groups
 from lensmount_adapters.runners.end_to_end import end_to_end
 from lensmount_adapters.runners.fused import fused_groups
@@ -164,10 +164,12 @@ class SegmentRunner:
         batches: list[Batch] = []
         started = time.perf_counter()
         for split, group in self._groups(items):
-            images, shares = shares_of(items, group, self._mixable)
-            keeps = any(self._starts_at(shadows[item], split) for item in group if item in shadows)
-            batch = Batch(split, images, shares, self.programs, self._watch, keeps)
+            batch = batch_of(split, items, group, self._mixable, self.programs, self._watch)
+            batch.keeps |= any(self._starts_at(shadows[item], split) for item in group if item in shadows)
             self._compute(batch, outcome)
+            if split.trunk is not None:
+                wanted = ((item, rows) for item, rows in batch.left() if getattr(items[item], "keeps", False))
+                outcome.trunk |= {item: batch.rows(rows).cpu() for item, rows in wanted}
             if shadows:
                 batches.append(batch)
         unsplittable = [index for index, item in enumerate(items) if self._ready_for(item.adapter) is None]
@@ -179,6 +181,10 @@ class SegmentRunner:
 
     def branches(self) -> Branches:
         return Branches()
+
+    def trunk_of(self, adapter: Adapter) -> str | None:
+        split = self._split_of(adapter)
+        return None if split is None or split.trunk is None else split.trunk_identity.key
 
     def prepare_maps(self, adapter: Adapter) -> bool:
         ready = self._ready_for(adapter)
@@ -192,9 +198,8 @@ class SegmentRunner:
         outcome = BatchScores([torch.empty(0)] * len(items), maps=[torch.empty(0)] * len(items))
         started = time.perf_counter()
         for split, group in self._groups(items):
-            images, shares = shares_of(items, group, self._mixable)
-            batch = Batch(split, images, shares, self.programs, self._watch)
-            for share in shares:
+            batch = batch_of(split, items, group, self._mixable, self.programs, self._watch)
+            for share in batch.shares:
                 with self._watch.stage("branch", share.items, "maps"):
                     found = self._map_programs.run(share, batch)
                 maps = found.maps
@@ -279,14 +284,12 @@ class SegmentRunner:
             return self._splits[cut]
 
     def _groups(self, items: Sequence[Item]) -> list[tuple[SplitBackbone, list[int]]]:
-        """Items whose images go through one trunk in one pass: equal cut, size and number of orientations."""
+        """Items whose images go through one trunk in one pass: with an equal cut and `group_key`."""
         groups: dict[object, tuple[SplitBackbone, list[int]]] = {}
         for index, item in enumerate(items):
             ready = self._ready_for(item.adapter)
             if ready is not None:
-                turns = item.adapter.manifest.preprocessing.orientations
-                key = (id(ready.split), item.image.shape, turns)
-                groups.setdefault(key, (ready.split, []))[1].append(index)
+                groups.setdefault((id(ready.split), group_key(item)), (ready.split, []))[1].append(index)
         return list(groups.values())
 
     def _split_of(self, adapter: Adapter) -> SplitBackbone | None:
@@ -312,7 +315,7 @@ class SegmentRunner:
     def _features(self, batch: Batch, outcome: BatchScores) -> list[ShareFeatures]:
         """Each share by a shortcut, or the trunk and then its branch in the way that costs least."""
         offer: Offer | None = None
-        for shortcut in self.shortcuts.values():
+        for shortcut in () if batch.apart else self.shortcuts.values():
             offer = shortcut.offer(batch, offer)
         if offer is None:
             results, shares = [], batch.shares
@@ -329,7 +332,7 @@ class SegmentRunner:
 
     def _mixed_runs(self, shares: list[Share], batch: Batch) -> list[list[int]]:
         """Which shares to mix. A lone share is not: its bits must not depend on what was requested before."""
-        if len(shares) <= 1 or batch.split.costs.mixed is None:
+        if len(shares) <= 1 or batch.apart or batch.split.costs.mixed is None:
             return []
         return mixed_groups(batch.split.costs, [batch.group(share) for share in shares])
 
