@@ -87,6 +87,7 @@ class Answer:
     pooled: Tensor | None = None
     maps: Tensor | None = None
     stages: Sequence[Stage] = ()  # the time in the queue first; empty unless its trace is recorded
+    trunk: Tensor | None = None  # what the trunk gave, [orientations, ...], for images that keep it
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """Images that no batch has taken yet."""
+        """Images that no batch has taken yet, without those of low priority."""
         return self._scheduler.waiting
 
     def stop(self, timeout_s: float = 30.0) -> None:
@@ -193,27 +194,25 @@ class Engine:
             QueuedImage(adapter, image, deadline, group, caller, tenant, trial, shadow, traced)
             for (adapter, image), shadow in zip(work, shadows or [None] * len(work), strict=True)
         ]
-        self._queue(items)
-        return [item.future for item in items]
+        return self.queue(items)
 
     def submit_for_maps(
         self, adapter: Adapter, image: Tensor, deadline: float = math.inf, caller: str = "", tenant: str = ""
     ) -> Future[Answer]:
         """Like `submit`, for an adapter whose maps the runner prepared (`GivesMaps`). Batches have such images only."""
-        item: QueuedImage[Answer] = QueuedImage(
-            adapter, image, deadline, MAPS, caller, tenant, traced=current().recording
-        )
-        self._queue([item])
-        return item.future
+        traced = current().recording
+        return self.queue([QueuedImage(adapter, image, deadline, MAPS, caller, tenant, traced=traced)])[0]
 
-    def _queue(self, items: list[QueuedImage[Answer]]) -> None:
+    def queue(self, items: list[QueuedImage[Answer]]) -> list[Future[Answer]]:
+        """Queue the images of one request, all or none, all of one priority."""
         if self.lost:
             raise self.lost_error()
         self._scheduler.submit(items)
+        return [item.future for item in items]
 
-    def check_room(self, adapters: Sequence[Adapter], caller: str = "", coming: int = 0) -> None:
+    def check_room(self, adapters: Sequence[Adapter], caller: str = "", coming: int = 0, *, low: bool = False) -> None:
         """Raises QueueFull early, before a body is read and decoded in vain. `coming` images wait to be decoded."""
-        self._scheduler.check_room([adapter.digest for adapter in adapters], caller, coming)
+        self._scheduler.check_room([adapter.digest for adapter in adapters], caller, coming, low=low)
 
     def require_fit(self, images: int) -> None:
         """Raises BodyTooLarge (`batch_too_large`) early, for more results than fit into an empty queue."""
@@ -291,14 +290,15 @@ class Engine:
         every_map: Sequence[Tensor | None] = outcome.maps or [None] * len(batch)
         stages = of_each_item(outcome.stages, [item.accepted_at for item in batch], started)
         told = zip(batch, outcome.scores, outcome.pooled, every_map, stages, strict=True)
-        for item, scores, pooled, maps, own in told:
+        for row, (item, scores, pooled, maps, own) in enumerate(told):
             queue_s = started - item.accepted_at
-            if not item.trial:
+            if not (item.trial or item.low):
                 self._metrics.queue_seconds.observe(queue_s)
             if torch.isfinite(scores).all():
                 times = queue_s, outcome.swap_s, outcome.forward_s
                 self.quarantine.worked(item.adapter.digest, item.tenant)
-                item.future.set_result(Answer(scores, *times, len(batch), pooled, maps, own))
+                trunk = outcome.trunk.get(row)
+                item.future.set_result(Answer(scores, *times, len(batch), pooled, maps, own, trunk))
             else:
                 self._blame(item, "its scores were not finite")
                 item.future.set_exception(

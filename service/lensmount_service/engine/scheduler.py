@@ -8,6 +8,8 @@ other queue that was waiting when it arrived. If all images have one shape, a tu
 In a batch of many adapters, the images of one adapter are taken in groups of four, each group as old as its first
 image. If more images wait than fit in a batch, the batch then has fewer adapters with more images each, which costs
 less (docs/decisions.md).
+
+Images that are `low` wait until no others do. They have a room of their own and share no batch with others.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from lensmount_service.errors import DeadlineExceeded, QueueFull, Unavailable
 TOGETHER = 4  # images of one adapter that enter a batch as a group
 
 T = TypeVar("T")  # the result for one image
+_Key = tuple[str, str, bool]  # of a lane: digest, caller and whether its images are low
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +54,10 @@ class QueuedImage(Generic[T]):
     trial: bool = False  # of an adapter that is not published yet: its failures are the uploader's
     shadow: Shadow | None = None  # computed later from what the pass leaves
     traced: bool = False  # its answer says how long each stage took
+    low: bool = False  # goes behind all that is not
+    keeps: bool = False  # this and the next two: see Item in lensmount_adapters/runners/runner.py
+    from_trunk: bool = False
+    apart: bool = False
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 
@@ -60,6 +67,7 @@ class _Lane(Generic[T]):
     """The images of one adapter and caller in order of arrival, and how much of its turn is used."""
 
     digest: str
+    low: bool = False
     items: OrderedDict[Future[T], QueuedImage[T]] = field(default_factory=OrderedDict)
     taken: int = 0
     seconds: float = 0.0
@@ -97,12 +105,13 @@ class Scheduler(Generic[T]):
     ) -> None:
         self._max_batch = max_batch
         self._room = Room(max_queue)
+        self._low_room = Room(max_queue)
         self._quiet = QuietLanes()
         self._mix = mix
         self._max_turn_s = max_turn_s
         self._window_s = batch_window_ms / 1000
         self._clock = clock
-        self._lanes: dict[tuple[str, str], _Lane[T]] = {}  # by digest and caller; empty lanes are removed
+        self._lanes: dict[_Key, _Lane[T]] = {}  # empty lanes are removed
         self._next_deadline = math.inf  # no waiting image has an earlier one
         self._batch_lanes: list[_Lane[T]] = []  # the lane of each image of the last batch
         self._taken_at = 0.0
@@ -114,6 +123,7 @@ class Scheduler(Generic[T]):
 
     @property
     def waiting(self) -> int:
+        """Images that are not low."""
         return self._room.taken
 
     @property
@@ -126,15 +136,18 @@ class Scheduler(Generic[T]):
         self._drop_late()
         with self._wake:
             self._refuse_if_closed()
-            self._require_room(Counter(item.adapter.digest for item in items), items[0].caller if items else "")
+            low = bool(items) and items[0].low
+            self._require_room(
+                Counter(item.adapter.digest for item in items), items[0].caller if items else "", low=low
+            )
             now = self._clock()
             for item in items:
                 item.accepted_at = now
-                lane = self._lanes.setdefault(_key(item), _Lane(item.adapter.digest))
+                lane = self._lanes.setdefault(_key(item), _Lane(item.adapter.digest, item.low))
                 lane.items[item.future] = item
-                self._room.enter(*_key(item))
+                self._room_of(item.low).enter(*_key(item)[:2])
                 self._next_deadline = min(self._next_deadline, item.deadline)
-            for key in {_key(item) for item in items}:
+            for key in {_key(item) for item in items if not item.low}:
                 self._quiet.saw(key, len(self._lanes[key].items), now)
             self._wake.notify()
         for item in items:  # without a reference to the item, because the future would keep the image alive
@@ -145,11 +158,11 @@ class Scheduler(Generic[T]):
         """Raises BodyTooLarge (`batch_too_large`) for more images of one request than fit into an empty queue."""
         self._room.require_fit(images)
 
-    def check_room(self, digests: Sequence[str], caller: str = "", coming: int = 0) -> None:
+    def check_room(self, digests: Sequence[str], caller: str = "", coming: int = 0, *, low: bool = False) -> None:
         """Raises QueueFull if not even one image of each of these adapters fits, behind `coming` that are decoded."""
         self._drop_late()
         with self._wake:
-            self._require_room(Counter(digests), caller, coming)
+            self._require_room(Counter(digests), caller, coming, low=low)
 
     def next_batch(self, block: bool = True) -> list[QueuedImage[T]] | None:
         """The images to compute next, at most `max_batch`. Their futures are running.
@@ -191,10 +204,14 @@ class Scheduler(Generic[T]):
         if self._closed:
             raise Unavailable("the server is shutting down. Fix: try again shortly", retry_after_s=5)
 
-    def _require_room(self, by_adapter: Counter[str], caller: str, coming: int = 0) -> None:
-        if not self._room.missing(by_adapter, caller, coming):
+    def _room_of(self, low: bool) -> Room:
+        return self._low_room if low else self._room
+
+    def _require_room(self, by_adapter: Counter[str], caller: str, coming: int = 0, *, low: bool = False) -> None:
+        room = self._room_of(low)
+        if not room.missing(by_adapter, caller, coming):
             return
-        waiting = self._room.taken + coming
+        waiting = room.taken + coming
         seconds = max(1, min(60, round(waiting * self._seconds_per_image)))
         raise QueueFull(
             f"found {waiting} images waiting, expected room for at most {self._room.most}. "
@@ -204,8 +221,9 @@ class Scheduler(Generic[T]):
 
     def _take(self, now: float) -> list[QueuedImage[T]]:
         """Remove and return the first batch that is full or whose window has ended."""
-        ranked = sorted(self._lanes.values(), key=lambda lane: lane.rank)
-        longest = max((len(lane.items) for lane in ranked), default=0)
+        ranked = sorted((lane for lane in self._lanes.values() if not lane.low), key=lambda lane: lane.rank)
+        ranked = ranked or sorted(self._lanes.values(), key=lambda lane: lane.rank)
+        longest = max((len(lane.items) for lane in self._lanes.values()), default=0)
         most = min(self._max_batch, self._quiet.most_images(longest, self._seconds_per_image, now))
         for leader in ranked:
             lanes = [lane for lane in ranked if self._mix or lane.digest == leader.digest]
@@ -291,7 +309,7 @@ class Scheduler(Generic[T]):
                     )
                 )
 
-    def _leave(self, key: tuple[str, str], future: Future[T]) -> None:
+    def _leave(self, key: _Key, future: Future[T]) -> None:
         """Called in any thread when a future is done. Only a cancelled image may still be queued."""
         if not future.cancelled():
             return
@@ -300,15 +318,15 @@ class Scheduler(Generic[T]):
         if item is not None:
             future.set_running_or_notify_cancel()
 
-    def _remove(self, key: tuple[str, str], future: Future[T]) -> QueuedImage[T] | None:
+    def _remove(self, key: _Key, future: Future[T]) -> QueuedImage[T] | None:
         lane = self._lanes.get(key)
         item = lane.items.pop(future, None) if lane is not None else None
         if lane is not None and item is not None:
-            self._room.leave(*key)
+            self._room_of(lane.low).leave(*key[:2])
             if not lane.items:
                 del self._lanes[key]
         return item
 
 
-def _key(item: QueuedImage[T]) -> tuple[str, str]:
-    return item.adapter.digest, item.caller
+def _key(item: QueuedImage[T]) -> _Key:
+    return item.adapter.digest, item.caller, item.low
