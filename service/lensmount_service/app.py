@@ -20,6 +20,9 @@ from lensmount_service.access.guard import require_policies
 from lensmount_service.access.public_paths import PublicPaths
 from lensmount_service.access.quotas import Meter
 from lensmount_service.access.tokens import TokenStore
+from lensmount_service.archive.disk import DiskOutputs
+from lensmount_service.archive.memory import MemoryOutputs
+from lensmount_service.archive.outputs import KeptOutputs
 from lensmount_service.auditing import Auditing
 from lensmount_service.engine.engine import Engine
 from lensmount_service.engine.fair_pool import FairPool
@@ -293,10 +296,16 @@ def _context(
         keeper=keeper,
         pairs=Pairs(engine, catalog, keeper.rows, evidence, input_limits(settings)),
         shadowing=Shadowing(engine.runner, ready, evidence, judged),
+        outputs=_open_outputs(engine, settings, metrics),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),
     )
+
+
+def _open_outputs(engine: Engine, settings: Settings, metrics: Metrics) -> KeptOutputs:
+    disk = DiskOutputs(settings.state / "trunk", settings.trunk_disk_bytes)
+    return KeptOutputs(engine.runner, MemoryOutputs(settings.trunk_cache_bytes), disk, metrics)
 
 
 def _close(context: AppContext) -> None:

@@ -86,6 +86,9 @@ class Metrics:
         )
         self.adapter_evictions = self._counter("adapter_evictions", "Adapters dropped from memory.", ("reason",))
         self.cache_bytes = self._gauge("cache_bytes", "Bytes in use, by tier.", ("tier",))
+        self.trunk_outputs = self._counter(
+            "trunk_outputs", "Looks for what the trunk gave before, by tier and outcome.", ("tier", "outcome")
+        )
         self.quarantined = self._gauge("quarantined_adapters", "Adapters that failed too often.")
         self.rollouts = self._gauge("rollouts", "Rollouts of aliases that have not ended.")
         self.rollbacks = self._counter("rollbacks", "Rollouts that a rule ended, by rule.", ("rule",))

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
         default=0.01, ge=0, le=1
     )  # of a dataset's images; up to this share is skipped
     cache_bytes: int = Field(default=512 * 2**20, ge=0)  # factors and heads kept in memory
+    trunk_cache_bytes: int = Field(default=0, ge=0)  # what the trunk gave for images of requests, in memory; 0: off
+    trunk_disk_bytes: int = Field(default=4 * 2**30, ge=0)  # the same for archives, in the state folder; 0: off
     export_bytes: int = Field(default=2 * 2**30, ge=0)  # exported adapters kept in the state folder
     lease_s: LeaseSeconds = LEASE_S  # a worker that is silent for longer loses its job
     max_queued_jobs: int = Field(default=10_000, ge=1)

@@ -12,6 +12,7 @@ from fastapi import Depends, Query, Request
 
 from lensmount_service.access.identity import Identity
 from lensmount_service.access.quotas import Meter
+from lensmount_service.archive.outputs import KeptOutputs
 from lensmount_service.engine.engine import Engine, IntegrityReport
 from lensmount_service.engine.fair_pool import FairPool
 from lensmount_service.jobs.files import JobFiles
@@ -89,6 +90,7 @@ class Parts:
     `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it. `keeper` ends
     rollouts by their rules, and `pairs` computes images with labels.
     `shadowing` says which answers are compared with those of another version.
+    `outputs` is what the trunk gave for images that may be asked again.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -115,6 +117,7 @@ class Parts:
     keeper: Keeper
     pairs: Pairs
     shadowing: Shadowing
+    outputs: KeptOutputs
 
 
 @dataclass(frozen=True, slots=True)

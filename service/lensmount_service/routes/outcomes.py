@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.errors import LensmountError
 from lensmount_adapters.inputs.prepare import PreparedInput
 from lensmount_service.engine.engine import Answer
 from lensmount_service.errors import Unavailable, Unusable
@@ -45,6 +46,7 @@ class Wanted:
     top_k: int = 10_000
     strict: bool = False
     timeout_s: float = 60.0
+    low: bool = False  # behind all other requests, as the images of an archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class FailedPrediction:
 
     source: DecodedInput
     version: Version
-    error: Unavailable
+    error: Unavailable | LensmountError
 
     def result(self) -> FailedResult:
         version, error = self.version, self.error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from lensmount_service.errors import RequestInvalid, Unavailable, Unusable
 from lensmount_service.monitoring.traced import note_computed
 from lensmount_service.monitoring.usage import Counted
 from lensmount_service.rollouts.choice import Keys
+from lensmount_service.routes.archive import ArchiveAnswers, ImageAnswers, SourceImage
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.routes.decoding import Decoding, every, input_limits
@@ -36,6 +38,7 @@ from lensmount_service.routes.outcomes import (
     answered_by,
     in_order,
 )
+from lensmount_service.routes.recalled import Recalled
 from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
@@ -92,6 +95,14 @@ def predict_router(context: AppContext) -> APIRouter:
                 "otherwise `predictions` is empty and `abstained` says why.",
             ),
         ] = "always",
+        priority: Annotated[
+            Literal["normal", "low"],
+            Query(
+                description="low: for archives. These images wait until no others do, and what the trunk gives for "
+                "them is kept on disk, so that the next adapter costs its branch alone. An image that cannot be read "
+                "fails alone, with 207.",
+            ),
+        ] = "normal",
         timeout_s: Annotated[
             float,
             Query(
@@ -109,9 +120,10 @@ def predict_router(context: AppContext) -> APIRouter:
         response to one image is only the masks.
 
         One image and one adapter give one prediction. Several give `results`, ordered by image and then by adapter. If
-        one image cannot be read, the whole request is refused. If some adapters fail, the status is 207.
+        one image cannot be read, the whole request is refused, unless its priority is low. If some adapters fail, the
+        status is 207.
         """
-        wanted = Wanted(adapter, top_k, strict=decision == "strict", timeout_s=timeout_s)
+        wanted = Wanted(adapter, top_k, strict=decision == "strict", timeout_s=timeout_s, low=priority == "low")
         return await predictor.predict(request, wanted)
 
     return router
@@ -128,6 +140,8 @@ class Predictor:
         self._decoders = context.decoders
         self._answered = context.answered
         self._shadowing = context.shadowing
+        self._outputs = context.outputs
+        self._archive = ArchiveAnswers(context)
         self._decoding = Decoding(context.decoders, input_limits(settings), settings.max_request_pixels)
         self._plain = PlainEnvelope(context)
 
@@ -156,9 +170,8 @@ class Predictor:
             form = envelope.form(request, snapshots)
             if wanted.strict:
                 _check_labels(snapshots)
-            self._engine.check_room(
-                [snapshot.adapter for snapshot in snapshots], caller_of(request), self._decoders.waiting
-            )
+            adapters = [snapshot.adapter for snapshot in snapshots]
+            self._engine.check_room(adapters, caller_of(request), self._decoders.waiting, low=wanted.low)
             sources, computed = await self._compute(request, form, snapshots, wanted, envelope)
         total_s = time.perf_counter() - started
         self._metrics.request_seconds.observe(total_s)
@@ -199,14 +212,45 @@ class Predictor:
         charging = charged(request, parts, len(snapshots), self._settings.max_queue)
         async with deadline(request, wanted.timeout_s), charging:
             await self.prepare(snapshots)
-            sources = await self.decode(context, parts, snapshots)
-            answers = await self.answers(context, sources, snapshots, expires_at)
+            if wanted.low:
+                return await self._from_archive(context, parts, snapshots, expires_at)
+            recalled = await Recalled.of(context, self._outputs, parts, snapshots)
+            sources = await self.decode(context, parts if recalled is None else recalled.missing, snapshots)
+            sources = sources if recalled is None else recalled.sources(sources)
+            answers = await self.answers(context, sources, snapshots, expires_at, recalled)
             if len(parts) == 1:
                 told = zip(snapshots, answers, strict=True)
                 digests = frozenset(snapshot.version.digest for snapshot, each in told if isinstance(each, Answer))
                 answered = f"{request.state.identity.tenant} {request.state.request_id}"
                 self._answered.keep(answered, parts[0].data, digests)
             return sources, await self._draw(caller_of(request), form, sources, snapshots, answers)
+
+    async def _from_archive(
+        self, context: TenantContext, parts: list[Part], snapshots: list[Snapshot], expires_at: float
+    ) -> tuple[list[DecodedInput], list[ComputedPrediction | FailedPrediction]]:
+        """Images that wait behind all others, each of which may fail alone."""
+        images = [SourceImage.of(part) for part in parts]
+        told = await self._archive.compute(context, images, snapshots, expires_at)
+        if len(told) == 1 and told[0].error is not None:
+            raise told[0].error
+        answers = [answer for each in told for answer in each.answers]
+        failures = [answer for answer in answers if isinstance(answer, Unavailable)]
+        if failures and (len(failures) == len(answers) or len(snapshots) == 1):
+            raise failures[0]
+        return [each.source for each in told], await self.drawn(context, JSON, told, snapshots)
+
+    async def drawn(
+        self, context: TenantContext, form: str, told: Sequence[ImageAnswers], snapshots: list[Snapshot]
+    ) -> list[ComputedPrediction | FailedPrediction]:
+        """What became of images of an archive, with their masks: images outer, adapters inner."""
+        good = [each for each in told if each.error is None]
+        sources, answers = [each.source for each in good], [answer for each in good for answer in each.answers]
+        rest = iter(await self._draw(context.caller, form, sources, snapshots, answers))
+        return [
+            next(rest) if each.error is None else FailedPrediction(each.source, snapshot.version, each.error)
+            for each in told
+            for snapshot in snapshots
+        ]
 
     async def prepare(self, snapshots: list[Snapshot]) -> None:
         """If an adapter needs a program that is not compiled yet, its request waits for it, and the engine does not."""
@@ -217,24 +261,24 @@ class Predictor:
 
     async def decode(self, context: TenantContext, parts: list[Part], snapshots: list[Snapshot]) -> list[DecodedInput]:
         """Decode each image or volume once and preprocess it once per distinct rule, off the event loop."""
+        if not parts:
+            return []
         of = (context.identity.key, tuple(snapshot.adapter.digest for snapshot in snapshots))
         with stage("decode", images=len(parts)):
             return await self._decoding.decode(of, parts, {each.adapter.manifest.preprocessing for each in snapshots})
 
     async def answers(
-        self, context: TenantContext, sources: list[DecodedInput], snapshots: list[Snapshot], expires_at: float
+        self,
+        context: TenantContext,
+        sources: list[DecodedInput],
+        snapshots: list[Snapshot],
+        expires_at: float,
+        recalled: Recalled | None = None,
     ) -> list[Answer | Unavailable]:
         """The engine's answers: images outer, adapters inner. Raises the first failure if no adapter has an answer."""
-        work = [
-            (snapshot.adapter, source.prepared.inputs[snapshot.adapter.manifest.preprocessing])
-            for source in sources
-            for snapshot in snapshots
-        ]
         labels = [context.label(snapshot.version.name) for snapshot in snapshots]
         gauges = [self._metrics.inflight.labels(label) for label in labels]
-        shadows = self._shadowing.of(context.catalog, snapshots) * len(sources)
-        caller, tenant = context.identity.key, context.identity.tenant
-        futures = self._engine.submit_many(work, expires_at, caller, tenant=tenant, shadows=shadows)
+        futures = self._submitted(context, sources, snapshots, expires_at, recalled)
         for gauge in gauges:
             gauge.inc(len(sources))
         try:
@@ -247,7 +291,28 @@ class Predictor:
         failures = [each for each in answers if isinstance(each, Unavailable)]
         if failures and (len(failures) == len(answers) or len(snapshots) == 1):
             raise failures[0]
+        if recalled is not None:
+            recalled.keep(sources, answers)
         return answers
+
+    def _submitted(
+        self,
+        context: TenantContext,
+        sources: list[DecodedInput],
+        snapshots: list[Snapshot],
+        expires_at: float,
+        recalled: Recalled | None,
+    ) -> list[Future[Answer]]:
+        if recalled is not None:
+            return self._engine.queue(recalled.items(context, sources, expires_at))
+        work = [
+            (snapshot.adapter, source.prepared.inputs[snapshot.adapter.manifest.preprocessing])
+            for source in sources
+            for snapshot in snapshots
+        ]
+        shadows = self._shadowing.of(context.catalog, snapshots) * len(sources)
+        caller, tenant = context.identity.key, context.identity.tenant
+        return self._engine.submit_many(work, expires_at, caller, tenant=tenant, shadows=shadows)
 
     async def _draw(
         self,
