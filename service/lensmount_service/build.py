@@ -259,13 +259,13 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         return MergedRunner(backbone, ExactSwapper(backbone))
     precision = settings.precision if settings.dtype == "float32" else settings.dtype
     programs = settings.state / "programs"
-    executor = choose_executor(settings.executor, precision, backbone.device, settings.threads, programs)
+    max_batch = _max_batch(settings, backbone)
+    executor = choose_executor(settings.executor, precision, backbone.device, settings.threads, programs, max_batch)
     book = CostBook(
         programs,
         f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
     )
     try:
-        max_batch = _max_batch(settings, backbone)
         runner = SegmentRunner(backbone, executor, max_batch=max_batch, hot_bytes=settings.hot_bytes, book=book)
     except BackboneError as error:
         log.warning("the backbone cannot be cut into segments, so adapters are merged in place", reason=str(error))

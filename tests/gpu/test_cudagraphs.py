@@ -5,6 +5,7 @@ tests/adapters/programs/test_executor.py shows that they compute the right resul
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -31,18 +32,51 @@ def test_programs_share_the_graphs_of_their_shapes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(
         torch.cuda.CUDAGraph, "capture_begin", lambda *args, **kwargs: (captures.append(1), capture(*args, **kwargs))[1]
     )
-    compiled = CudaGraphs("cuda").compile(fx.symbolic_trace(scaled), (torch.ones(2, 3),), (torch.ones(4, 3),), "")
+    graph, inputs, weights = fx.symbolic_trace(scaled), (torch.ones(2, 3),), (torch.ones(4, 3),)
+    compiled = CudaGraphs("cuda", max_batch=1).compile(graph, inputs, weights, "")
     programs = [compiled.bind((torch.full((4, 3), float(value)),)) for value in range(5)]
+    captures.clear()  # that of a single image
     for value, program in enumerate(programs):
         for images in (2, 7):
             assert torch.equal(program(torch.ones(images, 3)).cpu(), torch.full((images, 4), 3.0 * value))
     assert len(captures) == 2
 
-    programs[0](torch.ones(5, 3))  # drops the graph of 2 images
-    programs[0](torch.ones(7, 3))
+    programs[0](torch.ones(9, 3))  # drops the graph of 2 images
+    programs[0](torch.ones(5, 3))  # padded to 8
     assert len(captures) == 3
     assert torch.equal(programs[1](torch.ones(2, 3)).cpu(), torch.full((2, 4), 3.0))
     assert len(captures) == 4
+
+
+def test_every_batch_size_is_captured_while_compiling_and_answers_like_torch() -> None:
+    matrix = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    compiled = CudaGraphs("cuda", max_batch=16).compile(fx.symbolic_trace(scaled), (torch.ones(1, 3),), (matrix,), "")
+    program = compiled.bind((matrix,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(torch.cuda.CUDAGraph, "capture_begin")  # nothing is captured any more
+        for images in range(1, 17):
+            x = torch.randn(images, 3, generator=torch.Generator().manual_seed(images))
+            assert (program(x).cpu() - x @ matrix.T).abs().max() < 1e-2  # TF32
+
+
+def test_threads_that_compile_at_the_same_time_capture_in_turn() -> None:
+    modules = [fx.symbolic_trace(scaled) for _ in range(4)]
+
+    def compile_it(module: fx.GraphModule) -> Tensor:
+        made = CudaGraphs("cuda").compile(module, (torch.ones(2, 3),), (torch.ones(4, 3),), "")
+        return made.bind((torch.ones(4, 3),))(torch.ones(3, 3)).cpu()
+
+    with ThreadPoolExecutor(4) as threads:
+        for answer in threads.map(compile_it, modules * 5):
+            assert torch.equal(answer, torch.full((3, 4), 3.0))
+
+
+def test_a_module_that_computes_nothing_gets_no_graph_and_torch_warns_of_none() -> None:
+    graph = fx.Graph()
+    graph.output(graph.placeholder("x"))
+    program = CudaGraphs("cuda").compile(fx.GraphModule({}, graph), (torch.ones(2, 3),), (), "").bind(())
+
+    assert torch.equal(program(torch.ones(3, 3)).cpu(), torch.ones(3, 3))
 
 
 def test_weights_that_were_written_since_the_last_run_are_read_again() -> None:
@@ -59,9 +93,8 @@ def test_a_module_that_waits_for_the_gpu_cannot_be_captured() -> None:
 
     graph = fx.Graph()
     graph.output(graph.call_function(waits, (graph.placeholder("x"),)))
-    compiled = CudaGraphs("cuda").compile(fx.GraphModule({}, graph), (torch.ones(3),), (), "")
     with pytest.raises(BackboneError, match="cannot be captured as a CUDA graph"):
-        compiled.run((torch.ones(3),), ())
+        CudaGraphs("cuda").compile(fx.GraphModule({}, graph), (torch.ones(3),), (), "")
 
 
 def test_auto_chooses_an_executor_for_the_gpu(tmp_path: Path) -> None:

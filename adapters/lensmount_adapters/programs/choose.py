@@ -29,7 +29,7 @@ class _Source(NamedTuple):
 _SOURCES = {
     "openvino": _Source("lensmount_adapters.programs.openvino", "OpenVino", ("threads", "cache")),
     "compile": _Source("lensmount_adapters.programs.inductor", "Inductor", ("cache",)),
-    "cudagraphs": _Source("lensmount_adapters.programs.cudagraphs", "CudaGraphs"),
+    "cudagraphs": _Source("lensmount_adapters.programs.cudagraphs", "CudaGraphs", ("max_batch",)),
 }
 
 PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}
@@ -41,12 +41,13 @@ def executor_names() -> tuple[str, ...]:
 
 
 def choose_executor(
-    name: str, precision: str, device: str | torch.device, threads: int, cache: Path | None
+    name: str, precision: str, device: str | torch.device, threads: int, cache: Path | None, max_batch: int = 16
 ) -> Executor:
     """An executor by its name and precision. "auto" takes the fastest installed one, measured on this machine.
 
     `threads` is for OpenVINO only; torch has a setting of its own. `cache` is the folder for compiled programs and for
-    the measured choice. Raises ExecutorUnavailable, with a fix, if the executor or the precision is not available.
+    the measured choice. `max_batch` is for executors that prepare each batch size. Raises ExecutorUnavailable, with a
+    fix, if the executor or the precision is not available.
     """
     device, precision = torch.device(device), full_word(precision)
     names = executor_names()
@@ -56,12 +57,12 @@ def choose_executor(
             f"with auto, {', '.join(PRECISIONS)}"
         )
     if "auto" not in (name, precision):
-        return _make(name, PRECISIONS[precision], device, threads, cache)
+        return _make(name, PRECISIONS[precision], device, threads, cache, max_batch)
     question = _question(name, precision, device, threads)
     choice = load_choice(question, cache)
     if choice in {(n, p) for n in names for p in PRECISIONS}:
-        return _make(choice[0], PRECISIONS[choice[1]], device, threads, cache)
-    winner = fastest(_candidates(name, precision, device, threads, cache), device)
+        return _make(choice[0], PRECISIONS[choice[1]], device, threads, cache, max_batch)
+    winner = fastest(_candidates(name, precision, device, threads, cache, max_batch), device)
     save_choice(question, (winner.name, str(winner.dtype).removeprefix("torch.")), cache)
     return winner
 
@@ -91,7 +92,9 @@ def _question(name: str, precision: str, device: torch.device, threads: int) -> 
     return f"{name} {precision} on {device_name(device)} with {threads} threads"
 
 
-def _candidates(name: str, precision: str, device: torch.device, threads: int, cache: Path | None) -> list[Executor]:
+def _candidates(
+    name: str, precision: str, device: torch.device, threads: int, cache: Path | None, max_batch: int = 16
+) -> list[Executor]:
     """The executors to measure, simplest first: each must be clearly faster than those before it to be chosen."""
     compiler = "cudagraphs" if device.type == "cuda" else "openvino"
     names = ("eager", compiler) if name == "auto" else (name,)
@@ -101,7 +104,7 @@ def _candidates(name: str, precision: str, device: torch.device, threads: int, c
     for dtype in dtypes:
         for candidate in names:
             try:
-                candidates.append(_make(candidate, dtype, device, threads, cache))
+                candidates.append(_make(candidate, dtype, device, threads, cache, max_batch))
             except ExecutorUnavailable as error:
                 unavailable = error
     if unavailable is not None and not candidates:
@@ -116,7 +119,9 @@ def _worth_trying(device: torch.device) -> tuple[torch.dtype, ...]:
     return (torch.float32, torch.float16) if device.type == "cuda" else (torch.float32,)
 
 
-def _make(name: str, dtype: torch.dtype, device: torch.device, threads: int, cache: Path | None) -> Executor:
+def _make(
+    name: str, dtype: torch.dtype, device: torch.device, threads: int, cache: Path | None, max_batch: int
+) -> Executor:
     if name == "eager":
         return Eager(device, dtype)
     source = _SOURCES[name]
@@ -128,7 +133,7 @@ def _make(name: str, dtype: torch.dtype, device: torch.device, threads: int, cac
         raise ExecutorUnavailable(
             f"found no executor {name} in this installation, expected it. Fix: the executor auto"
         ) from error
-    options: dict[str, Any] = {"threads": threads, "cache": cache}
+    options: dict[str, Any] = {"threads": threads, "cache": cache, "max_batch": max_batch}
     executor: Executor = getattr(module, source.executor)(
         device, dtype, **{key: options[key] for key in source.options}
     )

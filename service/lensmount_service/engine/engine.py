@@ -54,11 +54,11 @@ from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.programs.capturing import give_memory_back
 from lensmount_adapters.runners.kept_trunk import Branches, KeepsTrunk, Kept
 from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
 from lensmount_adapters.runners.stages import Stage, of_each_item
 from lensmount_service.engine.failures import Failure
-from lensmount_service.engine.memory import free_cached
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 from lensmount_service.engine.shadows import Shadow, Shadows
 from lensmount_service.errors import Unavailable, Unusable
@@ -275,7 +275,7 @@ class Engine:
             self._give_up(batch, failure)
             return
         if failure.out_of_memory:
-            free_cached(self.backbone.device)
+            give_memory_back(self.backbone.device)  # so that a smaller batch finds room in one piece
             self._metrics.out_of_memory.inc()
         parts, halved = failure.parts_of(batch, halved)
         if len(parts) == 1:

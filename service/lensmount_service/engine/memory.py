@@ -21,9 +21,3 @@ def is_out_of_memory(error: BaseException) -> bool:
 def is_device_lost(error: BaseException) -> bool:
     """Whether the device answers no more in this process, so that only a new process helps."""
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _LOST)
-
-
-def free_cached(device: torch.device) -> None:
-    """Give the allocator's unused blocks back, so that a smaller batch finds room in one piece."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

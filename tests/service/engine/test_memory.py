@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lensmount_service.engine.memory import free_cached, is_device_lost, is_out_of_memory
+from lensmount_service.engine.memory import is_device_lost, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,3 @@ def test_a_lost_device_is_recognised(error: Exception) -> None:
 def test_other_errors_are_neither(error: Exception) -> None:
     assert not is_out_of_memory(error)
     assert not is_device_lost(error)
-
-
-def test_a_processor_has_no_cache_to_free() -> None:
-    free_cached(torch.device("cpu"))
