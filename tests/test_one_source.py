@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from lensmount_adapters.augmentation import images, volumes
 from lensmount_adapters.cli.train import train
-from lensmount_adapters.dtypes import ALIASES, WORDS
+from lensmount_adapters.dtypes import ALIASES, TF32, WORDS
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.options import copies
 from lensmount_adapters.options.table import (
@@ -235,7 +235,7 @@ def test_number_formats_have_one_set_of_words_everywhere() -> None:
     assert set(PRECISIONS) == set(TABLE["precision"].choices) - {"auto"}
     assert set(TABLE["file_dtype"].choices) == set(WORDS)
     served = {name: get_args(get_type_hints(Settings)[name]) for name in ("dtype", "precision")}
-    assert served == {"dtype": WORDS, "precision": ("auto", *WORDS)}
+    assert served == {"dtype": WORDS, "precision": ("auto", *WORDS, TF32)}
 
 
 @pytest.mark.parametrize(("short", "word"), ALIASES.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FLOAT32, BFLOAT16, FLOAT16 = "float32", "bfloat16", "float16"
 WORDS = (FLOAT32, BFLOAT16, FLOAT16)
+TF32 = "tf32"  # arithmetic of CUDA GPUs, not a format: float32 whose convolutions keep 10 bits of mantissa
 ALIASES = {"fp32": FLOAT32, "bf16": BFLOAT16, "fp16": FLOAT16}  # still found in older files, recipes and jobs
 
 

@@ -18,11 +18,12 @@ from lensmount_adapters import Backbone, ExactSwapper, Limits, SubtractingSwappe
 from lensmount_adapters.backbone.pristine import Reread
 from lensmount_adapters.data.dataset_archive import DatasetLimits
 from lensmount_adapters.data.labels import MAX_FILE_BYTES
+from lensmount_adapters.dtypes import TF32
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.rules import VolumePreprocessing
 from lensmount_adapters.machine import choose_device, device_name
-from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.choose import choose_executor, on_device
 from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.runner import Runner
@@ -256,6 +257,7 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         return MergedRunner(backbone, SubtractingSwapper(backbone, settings.refresh_after))
     backbone.keep_clones()
     if settings.executor == "merged":
+        on_device(settings.precision, backbone.device)
         return MergedRunner(backbone, ExactSwapper(backbone))
     precision = settings.precision if settings.dtype == "float32" else settings.dtype
     programs = settings.state / "programs"
@@ -263,7 +265,8 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
     executor = choose_executor(settings.executor, precision, backbone.device, settings.threads, programs, max_batch)
     book = CostBook(
         programs,
-        f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}",
+        f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}"
+        + f" {TF32}" * (precision == TF32),
     )
     try:
         runner = SegmentRunner(backbone, executor, max_batch=max_batch, hot_bytes=settings.hot_bytes, book=book)

@@ -28,7 +28,7 @@ HELP = {
     "weights": "FILE (safetensors, .pth), hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.",
     "device": "cpu, cuda, cuda:N or auto.",
     "executor": "auto, eager, openvino, compile, cudagraphs, or merged: in place.",
-    "precision": "Arithmetic: auto, float32, bfloat16 or float16.",
+    "precision": "Arithmetic: auto, float32, tf32 (GPU), bfloat16, float16.",
     "hot_bytes": "Memory for merged weights; 0 keeps only factors.",
     "dtype": "Resident weights: float32, bfloat16 or float16.",
     "swap": "exact, or subtract: merges without clones in memory, but drifts.",

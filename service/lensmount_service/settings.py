@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         "auto"  # merged: in place on the live weights
     )
     precision: Annotated[  # the executor's arithmetic
-        Literal["auto", "float32", "bfloat16", "float16"], BeforeValidator(full_word)
+        Literal["auto", "float32", "bfloat16", "float16", "tf32"], BeforeValidator(full_word)
     ] = "auto"
     hot_bytes: int = Field(default=512 * 2**20, ge=0)  # merged weights kept ready; 0 keeps factors only
     swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes weights

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lensmount_adapters.dtypes import WORDS, full_word
+from lensmount_adapters.dtypes import FLOAT32, TF32, WORDS, full_word
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.machine import computes_bfloat16, device_name
 from lensmount_adapters.programs.eager import Eager
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.programs.race import fastest, load_choice, save_choice
+from lensmount_adapters.programs.tensor_float import allow_tf32
 
 
 class _Source(NamedTuple):
@@ -49,12 +50,13 @@ def choose_executor(
     the measured choice. `max_batch` is for executors that prepare each batch size. Raises ExecutorUnavailable, with a
     fix, if the executor or the precision is not available.
     """
-    device, precision = torch.device(device), full_word(precision)
+    device = torch.device(device)
+    precision = on_device(precision, device)
     names = executor_names()
     if name not in names or precision not in ("auto", *PRECISIONS):
         raise ExecutorUnavailable(
             f"found executor {name!r} with precision {precision!r}, expected one of {', '.join(names)} "
-            f"with auto, {', '.join(PRECISIONS)}"
+            f"with auto, {', '.join(PRECISIONS)} or {TF32}"
         )
     if "auto" not in (name, precision):
         return _make(name, PRECISIONS[precision], device, threads, cache, max_batch)
@@ -67,6 +69,20 @@ def choose_executor(
     return winner
 
 
+def on_device(precision: str, device: torch.device) -> str:
+    """The format in which this precision is computed, or "auto". Sets for a CUDA device whether TF32 is allowed.
+
+    Raises ExecutorUnavailable for `tf32` without one.
+    """
+    if device.type == "cuda":
+        allow_tf32(precision == TF32)
+    elif precision == TF32:
+        raise ExecutorUnavailable(
+            f"found precision {TF32} on the device {device}, expected it on a CUDA GPU. Fix: the precision {FLOAT32}"
+        )
+    return FLOAT32 if precision == TF32 else full_word(precision)
+
+
 def explain_choice(
     name: str, precision: str, device: str | torch.device, threads: int, cache: Path | None
 ) -> tuple[str, str]:
@@ -74,9 +90,10 @@ def explain_choice(
 
     Raises ExecutorUnavailable as `choose_executor` does.
     """
-    device, precision = torch.device(device), full_word(precision)
+    device, asked = torch.device(device), precision
+    precision = on_device(precision, device)
     if "auto" not in (name, precision):
-        return f"{name} {precision}", "asked for"
+        return f"{name} {asked}", "asked for"
     choice = load_choice(_question(name, precision, device, threads), cache)
     if choice is not None:
         return " ".join(choice), "the fastest one when it was measured on this machine"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.machine import computes_bfloat16
-from lensmount_adapters.programs.choose import choose_executor, explain_choice
+from lensmount_adapters.programs.choose import choose_executor, explain_choice, on_device
 from lensmount_adapters.programs.executor import Executor
 
 CPU = torch.device("cpu")
@@ -101,3 +101,30 @@ def test_the_choice_is_explained_before_and_after_it_was_measured(
         "eager bfloat16",
         "the fastest one when it was measured on this machine",
     )
+
+
+@pytest.fixture
+def float32_modes() -> Iterator[dict[str, str]]:
+    """What is read after a choice; the modes are put back."""
+    modes = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [mode.fp32_precision for mode in modes]
+    yield {}
+    for mode, value in zip(modes, before, strict=True):
+        mode.fp32_precision = value
+
+
+@pytest.mark.usefixtures("float32_modes")
+@pytest.mark.parametrize(("precision", "convolutions"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+def test_on_a_gpu_only_tf32_rounds_convolutions_and_nothing_rounds_matrix_products(
+    precision: str, convolutions: str
+) -> None:
+    word = on_device(precision, torch.device("cuda"))
+
+    assert word == {"float32": "float32", "tf32": "float32", "bf16": "bfloat16"}[precision]
+    assert torch.backends.cudnn.conv.fp32_precision == convolutions
+    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+
+
+def test_tf32_needs_a_gpu() -> None:
+    with pytest.raises(ExecutorUnavailable, match="Fix: the precision float32"):
+        choose_executor("eager", "tf32", "cpu", threads=1, cache=None)

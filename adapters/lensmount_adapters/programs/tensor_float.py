@@ -1,0 +1,17 @@
+"""Whether a CUDA GPU may round the factors of float32 arithmetic to 10 bits of mantissa (TF32).
+
+torch does so in convolutions unless it is told otherwise, with errors of 1e-3. Here float32 means float32. The
+precision `tf32` allows it in convolutions only: matrix products merge adapters, which stays exact, and the setting is
+the same for all threads of the process.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Set it for this process. Settings of torch by their older names must not be mixed with these."""
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    for operations in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # torch wants the two to agree
+        operations.fp32_precision = "tf32" if allowed else "ieee"
