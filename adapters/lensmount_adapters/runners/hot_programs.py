@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from lensmount_adapters.machine import LOW, lower_priority, release_memory
@@ -15,6 +17,16 @@ from lensmount_adapters.runners.hot_cache import HotCache
 
 log = logging.getLogger(__name__)
 
+PAUSES_S = (1.0, 300.0)  # after a second failure in a row, and the longest; each is twice the one before
+
+
+@dataclass(frozen=True, slots=True)
+class _Pause:
+    """A program that failed is not tried before `until`; after one more failure, not for `next_s`."""
+
+    until: float
+    next_s: float
+
 
 class HotPrograms:
     """`programs.make(key, compile_it)` returns at once; later `programs.cache.get(key)` returns the program.
@@ -22,10 +34,12 @@ class HotPrograms:
     The key of an adapter's own program is the adapter's digest. Safe from any thread.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.cache: HotCache[Program] = HotCache(max_bytes)
+        self._clock = clock
         self._making: set[Hashable] = set()
-        self._lock = threading.Lock()  # of `_making`; the engine's thread takes it too
+        self._failed: dict[Hashable, _Pause] = {}
+        self._lock = threading.Lock()  # of `_making` and `_failed`; the engine's thread takes it too
         self._derived: list[Callable[[Hashable], tuple[Hashable, ...]]] = []
         self._background = ThreadPoolExecutor(
             1, thread_name_prefix="lensmount-prepare", initializer=partial(lower_priority, LOW)
@@ -36,9 +50,13 @@ class HotPrograms:
         self._derived.append(keys_of)
 
     def make(self, key: Hashable, compile_it: Callable[[], Program]) -> None:
-        """Compile in the background and keep the result. Does nothing if the program exists or is being compiled."""
+        """Compile in the background and keep the result. Does nothing if the program exists or is being compiled.
+
+        One that failed twice is not tried again for a while, so that a full device is not kept busy with failures.
+        """
         with self._lock:
-            if key in self._making or key in self.cache:
+            paused = key in self._failed and self._clock() < self._failed[key].until
+            if paused or key in self._making or key in self.cache:
                 return
             self._making.add(key)
 
@@ -48,8 +66,12 @@ class HotPrograms:
             try:
                 program = compile_it()
                 with self._lock:
+                    self._failed.pop(key, None)
                     if key in self._making:
                         self.cache.put(key, program, program.nbytes)
+            except Exception:
+                self._pause(key)
+                raise
             finally:
                 with self._lock:
                     self._making.discard(key)
@@ -61,6 +83,7 @@ class HotPrograms:
         with self._lock:
             for each in self._keys(key):
                 self._making.discard(each)
+                self._failed.pop(each, None)
                 self.cache.drop(each)
 
     def retire(self, key: Hashable) -> None:
@@ -99,6 +122,11 @@ class HotPrograms:
     def close(self) -> None:
         """Cancel the work that has not started, and wait for the rest."""
         self._background.shutdown(cancel_futures=True)
+
+    def _pause(self, key: Hashable) -> None:
+        with self._lock:
+            pause_s = self._failed[key].next_s if key in self._failed else 0.0
+            self._failed[key] = _Pause(self._clock() + pause_s, min(max(2 * pause_s, PAUSES_S[0]), PAUSES_S[1]))
 
     def _keys(self, key: Hashable) -> tuple[Hashable, ...]:
         return (key, *(each for keys_of in self._derived for each in keys_of(key)))

@@ -45,7 +45,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Self
 
 import structlog
@@ -57,8 +56,11 @@ from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.programs.capturing import give_memory_back
 from lensmount_adapters.runners.kept_trunk import Branches, KeepsTrunk, Kept
 from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
-from lensmount_adapters.runners.stages import Stage, of_each_item
+from lensmount_adapters.runners.stages import of_each_item
+from lensmount_service.engine.answer import Answer as Answer
+from lensmount_service.engine.answer import IntegrityReport as IntegrityReport
 from lensmount_service.engine.failures import Failure
+from lensmount_service.engine.memory import MemoryLimit, answers
 from lensmount_service.engine.scheduler import QueuedImage, Scheduler
 from lensmount_service.engine.shadows import Shadow, Shadows
 from lensmount_service.errors import Unavailable, Unusable
@@ -69,38 +71,6 @@ from lensmount_service.tracing.span import current
 log = structlog.get_logger(__name__)
 
 MAPS = "maps"  # the group of images that are queued for their maps
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The scores [classes] of one image, and how long each step took.
-
-    `pooled` [channels] tells an unfamiliar image; None if the adapter has no statistics for it.
-    `maps` [orientations, feature_dim, rows, columns] are the last maps, for images that were queued for them.
-    """
-
-    scores: Tensor
-    queue_s: float
-    swap_s: float
-    forward_s: float
-    batch_size: int
-    pooled: Tensor | None = None
-    maps: Tensor | None = None
-    stages: Sequence[Stage] = ()  # the time in the queue first; empty unless its trace is recorded
-    trunk: Tensor | None = None  # what the trunk gave, [orientations, ...], for images that keep it
-
-
-@dataclass(frozen=True, slots=True)
-class IntegrityReport:
-    """Which resident tensors differ from their hash at start; `ok` if none does."""
-
-    tensors: int
-    changed: tuple[str, ...]
-    seconds: float
-
-    @property
-    def ok(self) -> bool:
-        return not self.changed
 
 
 class Engine:
@@ -130,6 +100,7 @@ class Engine:
         self.shadows = Shadows(branches, self._sheds_shadows)
         self.stopping: Callable[[], bool] = lambda: False  # whether the process was told to stop
         self._max_batch = max_batch
+        self._memory_limit = MemoryLimit()
         self._chores: deque[tuple[Callable[[], IntegrityReport], Future[IntegrityReport]]] = deque()
         self._thread = threading.Thread(target=self._run, name="lensmount-engine", daemon=True)
 
@@ -247,17 +218,18 @@ class Engine:
 
     def _answer_or_refuse(self, batch: list[QueuedImage[Answer]]) -> None:
         try:
-            self._answer(batch)
+            for part in self._memory_limit.parts_of(batch):
+                self._answer(part)
         except Exception:  # not even a log that cannot be written may end the engine or leave a caller waiting
             self._refuse(
                 batch, Unavailable("the engine failed. Fix: try again", code="forward_failed", retry_after_s=1)
             )
 
-    def _answer(self, batch: list[QueuedImage[Answer]], *, halved: bool = False) -> None:
+    def _answer(self, batch: list[QueuedImage[Answer]]) -> Failure | None:
         """A batch that fails is run again in parts (`Failure.parts_of`), so that nobody fails the others.
 
-        All this is outside the `except` block: until it ends, the exception holds the tensors of the failed pass
-        (pytorch/pytorch#18853).
+        Returns the failure of an image that found no memory alone. All this is outside the `except` block: until it
+        ends, the exception holds the tensors of the failed pass (pytorch/pytorch#18853).
         """
         started = time.perf_counter()
         failure: Failure | None = None
@@ -265,24 +237,33 @@ class Engine:
             outcome, kept = self._outcome(batch)
         except Exception as error:  # the loop's boundary: the engine must outlive any batch
             failure = Failure.of(error)
-            if not failure.out_of_memory or halved or len(batch) == 1:
+            if not failure.out_of_memory or len(batch) == 1:
                 log.error("forward failed", adapters=len(by_adapter(batch)), batch_size=len(batch), exc_info=error)
         if failure is None:
+            self._memory_limit.worked(batch)
             self._give(batch, outcome, started)
             self._offer(batch, outcome, kept)
-            return
-        if failure.device_lost:
+            return None
+        if failure.device_lost or not answers(self.backbone.device):
             self._give_up(batch, failure)
-            return
+            return None
         if failure.out_of_memory:
             give_memory_back(self.backbone.device)  # so that a smaller batch finds room in one piece
             self._metrics.out_of_memory.inc()
-        parts, halved = failure.parts_of(batch, halved)
+            self._memory_limit.failed(batch)
+        parts, halves = failure.parts_of(batch)
         if len(parts) == 1:
             self._fail(batch, failure)
-            return
+            return failure if failure.out_of_memory else None
+        alone: Failure | None = None
         for part in parts:
-            self._answer(part, halved=halved)
+            if self.lost:
+                self._refuse(part, self.lost_error())
+            elif halves and alone is not None:
+                self._fail(part, alone)  # one image alone was too much, so its neighbours are not tried
+            else:
+                alone = self._answer(part)
+        return alone
 
     def _give(self, batch: list[QueuedImage[Answer]], outcome: BatchScores, started: float) -> None:
         if not all(item.trial for item in batch):  # the metrics show what clients asked for

@@ -148,3 +148,25 @@ def test_after_closing_nothing_more_is_made(programs: HotPrograms) -> None:
     programs.make("a", Program)
 
     assert programs.cache.get("a") is None
+
+
+def test_a_program_that_fails_again_and_again_is_tried_ever_less_often() -> None:
+    now, tried = [0.0], []
+
+    def fail() -> Program:
+        tried.append(now[0])
+        raise RuntimeError("CUDA out of memory")
+
+    programs = HotPrograms(max_bytes=100, clock=lambda: now[0])
+    for second in range(20):
+        now[0] = float(second)
+        for _ in range(3):  # of many batches
+            programs.make("a", fail)
+            programs.settle()
+    assert tried == [0, 0, 1, 3, 7, 15]
+
+    programs.give_up("a")  # it left memory, and comes back
+    programs.make("a", Program)
+    programs.settle()
+    assert "a" in programs.cache
+    programs.close()

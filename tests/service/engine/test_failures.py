@@ -1,4 +1,4 @@
-"""A batch without memory is halved once, a lost device ends the engine, and a failing adapter is quarantined."""
+"""A batch without memory is halved until it fits; a lost device ends the engine, a failing adapter is quarantined."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
-def test_a_batch_without_memory_is_halved_once_and_answered(
-    backbone: Backbone, cells: Adapter, error: Exception
-) -> None:
+def test_a_batch_without_memory_is_halved_and_answered(backbone: Backbone, cells: Adapter, error: Exception) -> None:
     def fault(items: Sequence[Item]) -> None:
         if len(items) > 4:
             raise error
@@ -111,14 +109,50 @@ def test_halves_without_memory_are_refused_and_hold_nothing(backbone: Backbone, 
     engine, runner, _ = engine_of(backbone, fault, limit=1)
     with engine:
         for future in engine.submit_many([(cells, IMAGE)] * 8):
-            with pytest.raises(Unavailable, match="too little memory for 4 images") as caught:
+            with pytest.raises(Unavailable, match=r"too little memory for [124] images? of") as caught:
                 future.result(20)
             assert (caught.value.code, caught.value.retry_after_s) == ("out_of_memory", 1)
 
-    assert runner.sizes == [8, 4, 4]  # halved once, not down to single images
+    assert runner.sizes == [8, 4, 2, 1]  # after one image alone, none of the others is tried
     assert not any(while_halving)  # the tensors of the failed pass are gone before the halves are computed
     assert all(ref() is None for ref in held)
     assert not engine.quarantine.holds(cells.digest)  # memory is not the adapter's fault
+
+
+def test_the_size_that_fits_is_remembered_and_a_larger_one_is_tried_later(
+    backbone: Backbone, cells: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensmount_service.engine.memory.TRIED_AGAIN_AFTER", 4)
+    most = [2]
+
+    def fault(items: Sequence[Item]) -> None:
+        if len(items) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine, runner, _ = engine_of(backbone, fault)
+    with engine:
+        for sizes in ([8, 4, 2, 2, 4, 2, 2], [2, 2, 2, 2], [4, 4]):
+            runner.sizes.clear()
+            for future in engine.submit_many([(cells, IMAGE)] * 8):
+                future.result(20)
+            assert runner.sizes == sizes
+            most[0] = 4
+
+
+def test_a_device_that_does_not_answer_after_an_error_is_lost(
+    backbone: Backbone, cells: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensmount_service.engine.engine.answers", lambda device: False)
+
+    def fault(_: Sequence[Item]) -> None:
+        raise RuntimeError("CUDA error: unknown error")
+
+    engine, _, _ = engine_of(backbone, fault)
+    with engine:
+        with pytest.raises(Unavailable) as caught:
+            engine.submit(cells, IMAGE).result(20)
+        assert caught.value.code == "device_lost"
+        assert not engine.accepting
 
 
 def test_a_lost_device_ends_the_engine_and_calls_who_waits_for_it(backbone: Backbone, cells: Adapter) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lensmount_service.engine.memory import is_device_lost, is_out_of_memory
+from lensmount_service.engine.memory import answers, is_device_lost, is_out_of_memory
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,22 @@ def test_a_lost_device_is_recognised(error: Exception) -> None:
 def test_other_errors_are_neither(error: Exception) -> None:
     assert not is_out_of_memory(error)
     assert not is_device_lost(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "answered"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), False),
+    ],
+)
+def test_a_device_answers_unless_it_fails_for_four_bytes(
+    error: Exception, answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> object:
+        raise error
+
+    monkeypatch.setattr(torch, "ones", fails)
+
+    assert answers(torch.device("cuda")) is answered
+    assert answers(torch.device("cpu"))
