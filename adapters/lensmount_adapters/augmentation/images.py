@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from lensmount_adapters.augmentation.degrade import degrade
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.images import orient
+from lensmount_adapters.inputs.upload import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> tuple
     if alpha <= 0:
         return x, targets
     share = _beta(alpha, generator)
-    order = torch.randperm(len(x), generator=generator).to(x.device)
+    order = upload(torch.randperm(len(x), generator=generator), x.device)
     return x.lerp(x[order], 1 - share), targets.lerp(targets[order], 1 - share)
 
 
@@ -119,7 +120,7 @@ def cut_mix(x: Tensor, targets: Tensor, alpha: float, generator: Generator) -> t
     h, w = round(side * height), round(side * width)
     top = int(torch.randint(0, height - h + 1, (), generator=generator))
     left = int(torch.randint(0, width - w + 1, (), generator=generator))
-    order = torch.randperm(len(x), generator=generator).to(x.device)
+    order = upload(torch.randperm(len(x), generator=generator), x.device)
     mixed = x.clone()
     mixed[..., top : top + h, left : left + w] = x[order][..., top : top + h, left : left + w]
     return mixed, targets.lerp(targets[order], h * w / (height * width))
@@ -134,14 +135,15 @@ class _Draws:
     generator: Generator
 
     def uniform(self, low: float, high: float) -> Tensor:
-        return (torch.rand(self.n, generator=self.generator) * (high - low) + low).to(self.device)  # [N]
+        return upload(torch.rand(self.n, generator=self.generator) * (high - low) + low, self.device)  # [N]
 
     def factor(self, channels: int, spread: float) -> Tensor:
         drawn = torch.rand(self.n, channels, 1, 1, generator=self.generator)
-        return (1 + (drawn * 2 - 1) * spread).to(self.device)  # [N, channels, 1, 1]
+        return upload(1 + (drawn * 2 - 1) * spread, self.device)  # [N, channels, 1, 1]
 
     def choice(self, count: int) -> Tensor:
-        return torch.randint(0, count, (self.n,), generator=self.generator).to(self.device)  # [N]
+        """On the host, where it is read."""
+        return torch.randint(0, count, (self.n,), generator=self.generator)  # [N]
 
 
 def _geometry(x: Tensor, rule: Augmentation, size: tuple[int, int], draw: _Draws) -> Tensor:
@@ -174,8 +176,8 @@ def _orient_each(x: Tensor, draw: _Draws) -> Tensor:
     drawn = draw.choice(8)
     out = torch.empty_like(x)
     for orientation in range(8):
-        chosen = drawn == orientation
-        out[chosen] = orient(x[chosen], orientation)
+        rows = upload(torch.nonzero(drawn == orientation).flatten(), x.device)  # a mask on a GPU would wait for it
+        out[rows] = orient(x[rows], orientation)
     return out
 
 

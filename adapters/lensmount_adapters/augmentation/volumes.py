@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.inputs.upload import upload
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def augment_volumes(volumes: Tensor, rule: VolumeAugmentation, generator: Genera
 
 def _uniform(count: int, generator: Generator, device: torch.device) -> Tensor:
     """One number in [0, 1) per volume, [N, 1, 1, 1, 1]."""
-    return torch.rand(count, generator=generator).to(device).view(-1, 1, 1, 1, 1)
+    return upload(torch.rand(count, generator=generator), device).view(-1, 1, 1, 1, 1)
 
 
 def _rotate_each(x: Tensor, generator: Generator) -> Tensor:

@@ -52,7 +52,7 @@ def fine_tune(
     def build(config: TrainingConfig, backbone: Backbone, head: HeadSpec, classes: int) -> TrainableModules:
         return TrainableModules(backbone, selection, rank=1, alpha=1.0, head=head, classes=classes, seed=config.seed)
 
-    with on_threads(config.threads), isolated_random_state():
+    with on_threads(config.threads), isolated_random_state(backbone.device):
         require_folder_of(config.out)
         data = load_training_data(replace(config, calibration="off"), backbone)  # its file is no adapter
         loop = TrainingLoop(config, backbone, Classification(config, data), [], build)

@@ -117,7 +117,7 @@ class TrainingLoop:
         self.best: dict[str, Tensor] = {}
         self.best_epoch = 0
         state = self._resume() if config.resume else {}
-        self.precision = state.get("precision") or choose_precision(config.precision, self._probe)
+        self.precision = state.get("precision") or choose_precision(config.precision, self._probe, self._wait)
         self.feed = objective.feed(self.adapter, self.precision, self.generator, self.epochs, state.get("views"))
 
     @property
@@ -245,6 +245,15 @@ class TrainingLoop:
         self.adapter.logits(images, precision).sum().backward()  # type: ignore[no-untyped-call]  # untyped by torch
         self.optimizer.zero_grad()
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.backbone.device.type == "cuda"
+
+    def _wait(self) -> None:
+        """Return once the GPU has computed what was launched; on a CPU nothing is left to do."""
+        if self._on_gpu:
+            torch.cuda.current_stream(self.backbone.device).synchronize()
+
     def _settings(self) -> dict[str, Any]:
         return self.config.hyper_parameters() | {
             "data_digest": self.objective.digest,
@@ -263,6 +272,7 @@ class TrainingLoop:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "torch_generator": torch.get_rng_state(),
+            "device_generator": torch.cuda.get_rng_state(self.backbone.device) if self._on_gpu else None,
             "precision": precision_name(self.precision),
             "views": self.feed.cached_views,
             "trials": self.trials,
@@ -282,6 +292,8 @@ class TrainingLoop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch_generator"])
+        if self._on_gpu and state.get("device_generator") is not None:  # dropout draws from it
+            torch.cuda.set_rng_state(state["device_generator"], device)
         self.seconds_before = state["seconds"]
         self.trials = state["trials"]
         return {"precision": precision_of(state["precision"]), "views": state["views"]}
@@ -305,4 +317,5 @@ def _optimizer(adapter: TrainableAdapter, config: TrainingConfig) -> torch.optim
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+    fused = True if adapter.backbone.device.type == "cuda" else None  # one kernel for all tensors; None: torch chooses
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=fused)

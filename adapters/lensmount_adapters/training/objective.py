@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from lensmount_adapters.augmentation.images import cut_mix, mix
 from lensmount_adapters.data.dataset import digest_of_samples
 from lensmount_adapters.inputs.rules import InputRule
+from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.metrics.classification import measure
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.training.schedule import EpochRecord, is_best_so_far
@@ -273,7 +274,7 @@ class LabelledFeed:
 
     def batch(self, epoch: int, indices: Tensor) -> Batch:
         x = self._train.batch(epoch, indices)
-        labels = self._data.train_labels[indices].to(self._device)
+        labels = upload(self._data.train_labels[indices], self._device)
         soft = F.one_hot(labels, len(self._data.folder.classes)).float()  # [N, classes]
         x, soft = mix(x, soft, self._config.mixup, self._generator)
         x, soft = cut_mix(x, soft, self._config.cutmix, self._generator)

@@ -19,6 +19,7 @@ from lensmount_adapters.inputs.images import resize
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import Preprocessing
+from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.masks.folder import MaskedImage, MaskFolder, digest_of_masked, read_mask_folder
 from lensmount_adapters.masks.report import check_masks
 from lensmount_adapters.training.config import TrainingConfig, require
@@ -49,7 +50,7 @@ class MaskedTrainingImages:
 
         The masks have 0, 1, and IGNORED where a pixel counts as nothing.
         """
-        pixels = self.pixels[indices].to(device)
+        pixels = upload(self.pixels[indices], device)
         varied = pixels.float() / 255
         if self.rule != Augmentation():
             varied = augment(pixels, self.rule, self.preprocessing.size, generator)

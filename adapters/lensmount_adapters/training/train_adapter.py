@@ -36,7 +36,7 @@ def train(
     `precision` "auto" depends on a time measurement, and the record says what it chose.
     Raises DatasetError, TrainingError, BackboneError.
     """
-    with on_threads(config.threads), isolated_random_state():
+    with on_threads(config.threads), isolated_random_state(backbone.device if backbone else config.device):
         require_folder_of(config.out)
         if backbone is None:
             backbone = load_backbone(config.backbone, weights_from(config.weights), choose_device(config.device))

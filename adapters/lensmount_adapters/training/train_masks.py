@@ -72,7 +72,7 @@ def train_segmentation(
 
     Raises DatasetError, TrainingError, BackboneError.
     """
-    with on_threads(config.threads), isolated_random_state():
+    with on_threads(config.threads), isolated_random_state(backbone.device if backbone else config.device):
         backbone = _checked_backbone(config, backbone)
         task = read_mask_task(config, backbone)
         loop = TrainingLoop(config, backbone, Segmentation(config, task), [])
@@ -96,7 +96,7 @@ def train_base(
         chosen = select_modules(backbone, EVERYTHING)
         return TrainableModules(backbone, chosen, rank=1, alpha=1.0, head=head, classes=classes, seed=config.seed)
 
-    with on_threads(config.threads), isolated_random_state():
+    with on_threads(config.threads), isolated_random_state(backbone.device if backbone else config.device):
         backbone = _checked_backbone(config, backbone)
         task = read_mask_task(config, backbone)
         loop = TrainingLoop(config, backbone, Segmentation(config, task), [], build)

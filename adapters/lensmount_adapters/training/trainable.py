@@ -23,6 +23,7 @@ from lensmount_adapters.fast_convolutions.conv3d import SlicewiseConv3d
 from lensmount_adapters.fast_convolutions.depthwise import UnstridedDepthwise
 from lensmount_adapters.graph.fold import fold_batch_norms, out_of_place
 from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters.machine import choose_device
 from lensmount_adapters.programs.cast import channels_last
 
 # Milliseconds per image for EfficientNet-Lite0's trunk in bfloat16 on one core, with 1, 4, 16 and 32 images per pass:
@@ -78,7 +79,7 @@ class TrainableAdapter:
         if selection.dora:
             self.deltas = tuple(self._decomposed(delta) for delta in self.deltas)
         self.trunk, self.branch, self.cut = _halves(backbone, {delta.target.name for delta in self.deltas})
-        with isolated_random_state():
+        with isolated_random_state(backbone.device):
             torch.manual_seed(seed)
             self.head = build_head(head, backbone.feature_dim, classes).to(backbone.device)
 
@@ -197,9 +198,13 @@ def _halves(backbone: Backbone, adapted: set[str]) -> tuple[nn.Module | None, nn
     return trunk, out_of_place(fold_batch_norms(halves.branch, adapted)), halves.at
 
 
-def isolated_random_state() -> AbstractContextManager[None]:
-    """Inside, the global generators may be seeded and used; afterwards their state is restored."""
-    return torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_available() else [])
+def isolated_random_state(device: torch.device | str) -> AbstractContextManager[None]:
+    """Inside, the global generators may be seeded and used; afterwards their state is restored.
+
+    Those of the CPU and of this device: on a CPU no GPU is touched.
+    """
+    device = torch.device(choose_device(str(device)))
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 class Average:

@@ -22,6 +22,7 @@ from lensmount_adapters.augmentation.volumes import VolumeAugmentation, augment_
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.inputs.prepare import normalise
 from lensmount_adapters.inputs.rules import InputRule
+from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.training.trainable import TrainableAdapter
 
 OnProgress = Callable[[int, int], None]  # images done, images in total
@@ -55,7 +56,7 @@ class TrainingImages:
 
     def draw(self, indices: Tensor, generator: Generator, device: torch.device) -> Tensor:
         """Normalised input [n, 3, height, width], or [n, 3, depth, ...], each image varied independently."""
-        pixels = self.pixels[indices].to(device)
+        pixels = upload(self.pixels[indices], device)
         if isinstance(self.rule, VolumeAugmentation):
             pixels = augment_volumes(pixels, self.rule, generator)
         elif self.rule != Augmentation():
@@ -128,7 +129,7 @@ class CachedViews:
 
     def batch(self, epoch: int, indices: Tensor) -> Tensor:
         rows = self._stored[(epoch - 1) % self._views][indices]
-        return _channels_first(rows.to(self._adapter.backbone.device))
+        return _channels_first(upload(rows, self._adapter.backbone.device))
 
 
 def activation_shape(images: TrainingImages, adapter: TrainableAdapter, precision: torch.dtype) -> tuple[int, ...]:

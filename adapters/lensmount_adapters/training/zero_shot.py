@@ -67,7 +67,7 @@ def zero_shot(config: TrainingConfig, backbone: Backbone) -> TrainingResult:
         config, method="head", shots=None, epochs=1, precision=FLOAT32, cache_trunk="off", calibration="off"
     )
     dtype = FILE_DTYPES[config.file_dtype]
-    with on_threads(config.threads), isolated_random_state():
+    with on_threads(config.threads), isolated_random_state(backbone.device):
         data = load_training_data(untrained, backbone)
         loop = TrainingLoop(untrained, backbone, Classification(untrained, data), [])
         manifest, tensors = manifest_of(loop, False), loop.adapter.tensors()

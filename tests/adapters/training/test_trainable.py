@@ -12,7 +12,7 @@ from lensmount_adapters.backbone.fingerprint import tensor_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.targets import select_targets
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.training.trainable import Average, FactorInit, TrainableAdapter
+from lensmount_adapters.training.trainable import Average, FactorInit, TrainableAdapter, isolated_random_state
 
 
 def adapter_for(backbone: Backbone, method: str = "lora", targets: str | None = None) -> TrainableAdapter:
@@ -155,3 +155,15 @@ def test_the_average_follows_the_formula(backbone: Backbone) -> None:
         expected = decay * expected + (1 - decay) * bias.detach()
 
     torch.testing.assert_close(average.tensors["head.bias"], expected)
+
+
+@pytest.mark.parametrize(("device", "forked"), [("cpu", []), ("cuda:1", [torch.device("cuda:1")])])
+def test_the_random_state_of_the_device_is_kept_and_no_other_gpu_is_touched(
+    device: str, forked: list[torch.device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: asked.append(devices))
+    isolated_random_state(device)
+
+    assert asked == [forked]
