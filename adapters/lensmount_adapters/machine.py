@@ -59,6 +59,20 @@ def device_name(device: torch.device) -> str:
     return f"cpu {capabilities.get('cpu_name', 'unnamed')} {digest}"
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that a GPU has left for this process and others; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free)
+
+
+def bound_memory(device: torch.device, share: float) -> None:
+    """Let this process take at most this share of a GPU's memory. Does nothing on a CPU."""
+    if device.type == "cuda" and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
 def release_memory() -> None:
     """Make the C library return freed memory to the system. Admitting 100 adapters leaves 60 MB of freed memory.
 

@@ -22,7 +22,7 @@ from lensmount_adapters.dtypes import TF32
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.rules import VolumePreprocessing
-from lensmount_adapters.machine import choose_device, device_name
+from lensmount_adapters.machine import choose_device, device_name, free_memory
 from lensmount_adapters.programs.choose import choose_executor, on_device
 from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.merged import MergedRunner
@@ -249,6 +249,12 @@ def _max_batch(settings: Settings, backbone: Backbone) -> int:
     return max(1, settings.max_batch // rule.depth) if isinstance(rule, VolumePreprocessing) else settings.max_batch
 
 
+def _hot_bytes(settings: Settings, backbone: Backbone) -> int:
+    """What was asked for; on a GPU otherwise half of the memory that the backbone leaves free, if that is more."""
+    free = None if "hot_bytes" in settings.model_fields_set else free_memory(backbone.device)
+    return settings.hot_bytes if free is None else max(settings.hot_bytes, free // 2)
+
+
 def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.swap == "subtract":
         backbone.pristine = Reread(
@@ -269,7 +275,9 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         + f" {TF32}" * (precision == TF32),
     )
     try:
-        runner = SegmentRunner(backbone, executor, max_batch=max_batch, hot_bytes=settings.hot_bytes, book=book)
+        runner = SegmentRunner(
+            backbone, executor, max_batch=max_batch, hot_bytes=_hot_bytes(settings, backbone), book=book
+        )
     except BackboneError as error:
         log.warning("the backbone cannot be cut into segments, so adapters are merged in place", reason=str(error))
         return MergedRunner(backbone, ExactSwapper(backbone), str(error))

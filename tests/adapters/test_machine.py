@@ -66,3 +66,17 @@ def test_auto_is_the_gpu_if_there_is_one(available: bool, device: str, monkeypat
 
     assert machine.choose_device("auto") == device
     assert machine.choose_device("cpu") == "cpu"
+
+
+def test_the_memory_of_a_gpu_is_counted_and_bounded_and_that_of_a_cpu_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    bounds: list[tuple[float, str]] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 10))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: bounds.append((share, device.type))
+    )
+    for name in ("cpu", "cuda"):
+        for share in (0.5, 1.0):
+            machine.bound_memory(torch.device(name), share)
+
+    assert [machine.free_memory(torch.device(name)) for name in ("cpu", "cuda")] == [None, 7]
+    assert bounds == [(0.5, "cuda")]

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_service import build
-from lensmount_service.build import open_blobs, open_parts, zoo_folder
+from lensmount_service.build import _hot_bytes, open_blobs, open_parts, zoo_folder
 from lensmount_service.errors import Unavailable
 from lensmount_service.settings import Settings
 from lensmount_service.store.blobs import BlobStore
@@ -103,3 +103,14 @@ def test_the_zoo_of_a_checkout_holds_adapter_files_with_their_cards() -> None:
     adapters = {path.stem for path in zoo_folder().glob("*.safetensors")}
     assert adapters
     assert adapters <= {path.stem for path in zoo_folder().glob("*.md")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "free", "expected"), [({}, None, 2**29), ({}, 2**36, 2**35), ({"hot_bytes": 5}, 2**36, 5)]
+)
+def test_the_memory_for_hot_adapters_follows_the_gpu_unless_it_was_asked_for(
+    asked: dict[str, int], free: int | None, expected: int, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lensmount_service.build.free_memory", lambda device: free)
+
+    assert _hot_bytes(Settings(**asked), backbone) == expected

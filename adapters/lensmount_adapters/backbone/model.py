@@ -181,11 +181,23 @@ def require_device(device: str | torch.device) -> None:
         raise BackboneError(
             f"found device {str(device)!r}, expected cpu, cuda or cuda:NUMBER. Fix: choose one of them"
         ) from error
+    if requested.type not in ("cpu", "cuda") and not _is_present(requested):
+        raise BackboneError(
+            f"found device {str(device)!r}, expected one that this build of torch can use. Fix: choose cpu or cuda"
+        )
     if requested.type == "cuda" and (requested.index or 0) >= torch.cuda.device_count():
         raise BackboneError(
             f"found {torch.cuda.device_count()} CUDA devices, expected {requested} among them. "
             "Fix: use the device cpu, or install an NVIDIA driver that this build of torch supports"
         )
+
+
+def _is_present(device: torch.device) -> bool:
+    """Whether torch has a backend for the device, such as mps, and finds the device."""
+    try:
+        return bool(torch.get_device_module(device).is_available())
+    except (RuntimeError, AttributeError):
+        return False
 
 
 def _refusal(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> str | None:

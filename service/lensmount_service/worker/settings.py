@@ -25,7 +25,12 @@ class WorkerSettings(BaseSettings):
 
     backbone: str = "tf_efficientnet_lite0"
     weights: str | None = None
-    device: str = "auto"
+    device: str = Field(
+        default="auto", validation_alias=AliasChoices("device", "LENSMOUNT_WORKER_DEVICE", "LENSMOUNT_DEVICE")
+    )
+    gpu_share: float = Field(  # of a GPU's memory that this worker may take
+        default=1.0, gt=0, le=1, validation_alias=AliasChoices("gpu_share", "LENSMOUNT_WORKER_GPU_SHARE")
+    )
     threads: int = Field(
         default_factory=lambda: max(1, (os.cpu_count() or 2) - 1),
         ge=1,

@@ -18,6 +18,7 @@ EX_CONFIG = 78  # the exit status with which a worker says that the same start w
 DELAYS_S = (0.5, 30.0)  # before a restart after a crash: doubles from the first to the second
 STEADY_S = 60.0  # a worker that lived this long crashes for a new reason, so the delay starts again at the first
 TERMINATE_S = 10.0
+BESIDE_A_SERVER = {"LENSMOUNT_WORKER_GPU_SHARE": "0.5"}  # unless the environment says otherwise
 
 
 class WorkerProcess(BackgroundThread):
@@ -43,7 +44,7 @@ class WorkerProcess(BackgroundThread):
             started = time.monotonic()
             self._process = subprocess.Popen(
                 self.command,
-                env={**os.environ, **self.variables},
+                env={**BESIDE_A_SERVER, **os.environ, **self.variables},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the server, which ends the worker after itself
             )

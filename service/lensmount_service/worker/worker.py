@@ -21,8 +21,9 @@ import structlog
 import torch
 
 from lensmount_adapters.backbone.load import load_backbone
-from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.backbone.model import Backbone, require_device
 from lensmount_adapters.errors import LensmountError
+from lensmount_adapters.machine import bound_memory, choose_device
 from lensmount_service.errors import JobConflict, NotFound, ServiceError
 from lensmount_service.jobs.records import Lease
 from lensmount_service.jobs.table import JobTable
@@ -195,9 +196,9 @@ def open_worker(
     torch.set_num_threads(settings.threads)
     require_usable(settings.state, settings.database_url(), blobs_elsewhere=settings.database is not None)
     if backbone is None:
-        device = settings.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = choose_device(settings.device)
+        require_device(device)
+        bound_memory(torch.device(device), settings.gpu_share)
         backbone = load_backbone(settings.backbone, settings.weights, device)
     with in_use(settings.state), contextlib.closing(Database(settings.database_url())) as database:
         yield Worker(settings, JobTable(database, settings.lease_s), WorkerTable(database), backbone, tracer)

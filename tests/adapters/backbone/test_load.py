@@ -39,7 +39,10 @@ def test_preprocessing_is_that_of_the_model() -> None:
         assert (rule.interpolation, rule.crop_fraction) == (expected["interpolation"], expected["crop_pct"])
 
 
-@pytest.mark.parametrize(("device", "found"), [("cuda:99", "CUDA devices, expected cuda:99"), ("gpu", "device 'gpu'")])
+@pytest.mark.parametrize(
+    ("device", "found"),
+    [("cuda:99", "CUDA devices, expected cuda:99"), ("gpu", "device 'gpu'"), ("vulkan", "device 'vulkan'")],
+)
 def test_a_missing_device_is_one_line_with_a_fix(device: str, found: str) -> None:
     with pytest.raises(BackboneError, match=rf"{found}.*Fix: "):
         load_backbone("test_efficientnet", "random:0", device)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from lensmount_service.settings import Settings
 from lensmount_service.worker import supervisor
+from lensmount_service.worker.settings import WorkerSettings
 from lensmount_service.worker.supervisor import WorkerProcess, worker_variables
 
 if TYPE_CHECKING:
@@ -114,6 +115,24 @@ def test_secrets_are_passed_in_the_environment_and_not_on_the_command_line(setti
     worker = WorkerProcess(settings, "http://127.0.0.1:8000")
     assert worker.variables == values
     assert "secret-token" not in " ".join(worker.command)
+
+
+@pytest.mark.parametrize(
+    ("environment", "device", "share"),
+    [
+        ({}, "cuda:0", 0.5),
+        ({"LENSMOUNT_WORKER_DEVICE": "cuda:1", "LENSMOUNT_WORKER_GPU_SHARE": "0.9"}, "cuda:1", 0.9),
+    ],
+)
+def test_a_worker_beside_a_server_may_have_a_device_of_its_own_and_leaves_memory_to_the_server(
+    environment: dict[str, str], device: str, share: float, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = worker_variables(settings.model_copy(update={"device": "cuda:0"}), "http://127.0.0.1:8000")
+    for name, value in (supervisor.BESIDE_A_SERVER | environment | given).items():
+        monkeypatch.setenv(name, value)
+    worker = WorkerSettings()
+
+    assert (worker.device, worker.gpu_share) == (device, share)
 
 
 def test_serve_with_worker_trains_while_it_serves_and_leaves_no_process_behind_when_it_is_killed(
