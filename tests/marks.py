@@ -281,6 +281,7 @@ SLOW = frozenset(
         "adapters/data/test_survey.py",
         "adapters/delta/test_addmm_kernel.py",
         "adapters/delta/test_decomposed.py",
+        "adapters/kernels",
         "adapters/metrics/test_paired.py",
         "adapters/metrics/test_share.py",
         "adapters/report/test_pictures.py",

@@ -51,7 +51,7 @@ MAY_IMPORT = {
             "options augmentation fast_convolutions explain report quality text masks data trust metrics "
             "graph trunks programs swap adapter delta backbone inputs"
         ),
-        "runners": "graph trunks programs swap adapter delta backbone inputs",
+        "runners": "graph trunks programs kernels swap adapter delta backbone inputs",
         "report": "options adapter data metrics delta backbone inputs",
         "trust": "adapter metrics",
         "swap": "adapter delta backbone",
@@ -75,6 +75,7 @@ MAY_IMPORT = {
         "augmentation": "inputs",
         "backbone": "inputs",
         "programs": "",
+        "kernels": "",
         "options": "",
         "fast_convolutions": "",
         "inputs": "",
