@@ -225,6 +225,7 @@ WITHOUT_TESTS = {
     ),
     "lensmount_service": frozenset(
         {
+            "engine/answer.py",  # two records
             "jobs/lease.py",  # constants
             "routes/labelling/answers.py",  # tests/service/rollouts/test_whole.py: labels of every door are evidence
             "jobs/phases.py",  # constants; tests/test_client_and_server_agree.py compares the phases

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-POSITIONS, OUTPUTS, INPUTS = 32, 64, 32  # of a block
+POSITIONS, OUTPUTS, INPUTS = tl.constexpr(32), tl.constexpr(64), tl.constexpr(32)  # of a block
 LEAST_RANK = 16  # of a matrix product on tensor cores; smaller ranks are padded with zeros
 
 
@@ -35,30 +35,24 @@ def add_low_rank(y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Tensor, geome
     out = torch.empty_like(y)
     samples, outputs, height, width = y.shape
     rank, inputs = A.shape[1:3]
-    grid = (samples, triton.cdiv(height * width, POSITIONS), triton.cdiv(outputs, OUTPUTS))
+    grid = (samples, triton.cdiv(height * width, POSITIONS.value), triton.cdiv(outputs, OUTPUTS.value))
     _add[grid](
-        *(y, x, A, B, rows, out),
-        *(*x.stride(), *y.stride(), *out.stride(), *A.stride(), *B.stride()),
-        *(*x.shape[2:], height, width, inputs, outputs, rank, *A.shape[3:]),
-        *(*geometry.stride, *geometry.padding, *geometry.dilation),
+        (y, x, A, B, rows, out),
+        tuple(tuple(tensor.stride()) for tensor in (x, y, out, A, B)),
+        (*x.shape[2:], height, width, inputs, outputs, rank, *A.shape[3:]),
+        (*geometry.stride, *geometry.padding, *geometry.dilation),
         RANK=max(LEAST_RANK, triton.next_power_of_2(rank)),
-        POSITIONS=POSITIONS,
-        OUTPUTS=OUTPUTS,
-        INPUTS=INPUTS,
     )
     return out
 
 
-# fmt: off
 @triton.jit  # type: ignore[untyped-decorator]  # triton's
-def _add(  # type: ignore[no-untyped-def]  # compiled by triton
-    y, x, A, B, rows, out,
-    x_n, x_c, x_h, x_w, y_n, y_c, y_h, y_w, out_n, out_c, out_h, out_w, a_slot, a_r, a_c, a_h, a_w, b_slot, b_o, b_r,
-    H, W, height, width, inputs, outputs, rank, kernel_h, kernel_w,
-    stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
-    RANK: tl.constexpr, POSITIONS: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
-):
-    # fmt: on
+def _add(tensors, strides, sizes, geometry, RANK: tl.constexpr):  # type: ignore[no-untyped-def]  # compiled by triton
+    y, x, A, B, rows, out = tensors
+    (x_n, x_c, x_h, x_w), (y_n, y_c, y_h, y_w), (out_n, out_c, out_h, out_w) = strides[0], strides[1], strides[2]
+    (a_slot, a_r, a_c, a_h, a_w), (b_slot, b_o, b_r) = strides[3], strides[4]
+    H, W, height, width, inputs, outputs, rank, kernel_h, kernel_w = sizes
+    stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w = geometry
     n = tl.program_id(0).to(tl.int64)
     slot = tl.load(rows + n).to(tl.int64)
     position = tl.program_id(1) * POSITIONS + tl.arange(0, POSITIONS)

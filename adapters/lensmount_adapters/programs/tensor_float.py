@@ -11,7 +11,6 @@ import torch
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Set it for this process. Settings of torch by their older names must not be mixed with these."""
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
-    for operations in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # torch wants the two to agree
-        operations.fp32_precision = "tf32" if allowed else "ieee"
+    """Set it for this process, by torch's older names: TorchInductor reads these."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = allowed

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from lensmount_adapters.kernels.product import Product, in_memory_order, merge_each
+from lensmount_adapters.kernels.product import Product, merge_each
 
 SHAPES = [(40, 3, 3, 3, 4), (17, 130, 1, 1, 8), (5, 7, 1, 1, 1)]  # out, in, kernel, rank
 
@@ -49,12 +49,3 @@ def test_the_bits_do_not_depend_on_what_was_there_and_torch_gives_the_same_sums(
 
     assert all(torch.equal(*pair) for pair in zip(ours, again, strict=True))
     assert all(torch.allclose(*pair, rtol=1e-5, atol=1e-6) for pair in zip(ours, torchs, strict=True))
-
-
-def test_the_columns_are_those_of_a_weight_with_its_channels_last() -> None:
-    weight = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
-    matrix = in_memory_order(weight)
-
-    assert matrix.data_ptr() == weight.data_ptr()
-    assert torch.equal(matrix[1, :3], weight[1, :, 0, 0])
-    assert torch.equal(in_memory_order(torch.eye(3)), torch.eye(3))

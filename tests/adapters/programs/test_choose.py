@@ -104,24 +104,21 @@ def test_the_choice_is_explained_before_and_after_it_was_measured(
 
 
 @pytest.fixture
-def float32_modes() -> Iterator[dict[str, str]]:
-    """What is read after a choice; the modes are put back."""
-    modes = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [mode.fp32_precision for mode in modes]
-    yield {}
-    for mode, value in zip(modes, before, strict=True):
-        mode.fp32_precision = value
+def put_back() -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-@pytest.mark.usefixtures("float32_modes")
-@pytest.mark.parametrize(("precision", "convolutions"), [("float32", "ieee"), ("tf32", "tf32"), ("bf16", "ieee")])
+@pytest.mark.usefixtures("put_back")
+@pytest.mark.parametrize(("precision", "convolutions"), [("float32", False), ("tf32", True), ("bf16", False)])
 def test_on_a_gpu_only_tf32_rounds_convolutions_and_nothing_rounds_matrix_products(
-    precision: str, convolutions: str
+    precision: str, convolutions: bool
 ) -> None:
     word = on_device(precision, torch.device("cuda"))
 
     assert word == {"float32": "float32", "tf32": "float32", "bf16": "bfloat16"}[precision]
-    assert torch.backends.cudnn.conv.fp32_precision == convolutions
+    assert torch.backends.cudnn.allow_tf32 is convolutions
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"
 
 
