@@ -18,7 +18,10 @@ import threading
 import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lensmount_adapters import Backbone
 
 BACKBONE = "test_resnet"
 
@@ -36,7 +39,7 @@ def main() -> None:
     from tests.service.faults.operations import OPERATIONS, World
     from tests.service.known_machine import KnownMachine
 
-    from lensmount_adapters import faults, load_backbone
+    from lensmount_adapters import faults
     from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
     from lensmount_service import logs
     from lensmount_service.build import open_parts
@@ -44,7 +47,7 @@ def main() -> None:
     from lensmount_service.settings import Settings
     from lensmount_service.store.blobs import BlobStore
 
-    backbone = load_backbone(BACKBONE, "random:0")
+    backbone = small_backbone()
     (known := Path(sys.argv[1]).with_name("known")).mkdir()
     machine = KnownMachine(known)
     seeds = [Path(path).read_bytes() for path in sys.argv[1:]]
@@ -126,6 +129,15 @@ def main() -> None:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         lines = Path(command["out"]).read_text().splitlines()
         say({"code": code} | {key: value for one in lines for key, value in json.loads(one).items()})
+
+
+def small_backbone() -> Backbone:
+    """At 64 pixels instead of 160: each upload is checked at this size."""
+    from lensmount_adapters import load_backbone
+
+    backbone = load_backbone(BACKBONE, "random:0")
+    backbone.preprocessing = backbone.preprocessing.model_copy(update={"size": (64, 64)})
+    return backbone
 
 
 class Killer:

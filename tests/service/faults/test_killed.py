@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.service.faults.killing import BACKBONE
+from tests.service.faults.killing import small_backbone
 from tests.service.faults.operations import OPERATIONS
-
-from lensmount_adapters import load_backbone
 
 Run = Callable[..., Any]
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -27,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent.parent
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, draw_adapter: Any) -> Iterator[Run]:
     """`run(do, operation, key, at, state)` runs a part of an operation in a fork and returns what it left."""
-    folder, backbone = tmp_path_factory.mktemp("killing"), load_backbone(BACKBONE, "random:0")
+    folder, backbone = tmp_path_factory.mktemp("killing"), small_backbone()
     files = []
     for seed in (1, 2):
         files.append(folder / f"{seed}.safetensors")

@@ -17,8 +17,6 @@ import uvicorn
 
 from lensmount_adapters import Backbone
 from lensmount_adapters.backbone.load import load_backbone
-from lensmount_service.build import open_parts
-from lensmount_service.settings import Settings
 from lensmount_service.tracing.middleware import trace
 from lensmount_service.tracing.tracer import Tracer
 from lensmount_service.worker.settings import WorkerSettings
@@ -47,15 +45,23 @@ Work = Callable[..., None]
 
 @pytest.fixture(scope="module")
 def tiny() -> tuple[Backbone, Backbone]:
-    return load_backbone("test_resnet", "random:0"), load_backbone("test_resnet", "random:0")
+    return _tiny(), _tiny()
+
+
+def _tiny() -> Backbone:
+    """At 64 pixels instead of 160: a server measures its programs, and checks a new adapter, at this size."""
+    backbone = load_backbone("test_resnet", "random:0")
+    backbone.preprocessing = backbone.preprocessing.model_copy(update={"size": (64, 64)})
+    return backbone
 
 
 @contextmanager
-def serving(state: Path, backbone: Backbone, tracer: Tracer | None = None, **settings: Any) -> Iterator[httpx.Client]:
+def serving(
+    machine: KnownMachine, state: Path, backbone: Backbone, tracer: Tracer | None = None, **settings: Any
+) -> Iterator[httpx.Client]:
     """A server on a free port, in a thread."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        own = Settings(state=state, zoo=False, threads=1, executor="eager", precision="float32", **settings)
-        with open_parts(own, backbone) as parts:
+        with machine.open(state, backbone, **settings) as parts:
             if tracer is not None:
                 trace(parts.app, tracer)
             server = uvicorn.Server(uvicorn.Config(parts.app, log_config=None, lifespan="on", timeout_keep_alive=300))
@@ -78,18 +84,21 @@ def serving(state: Path, backbone: Backbone, tracer: Tracer | None = None, **set
 def client(
     machine: KnownMachine, tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages
 ) -> Iterator[httpx.Client]:
-    machine.prepare(tmp_path)
-    with serving(tmp_path, tiny[0], token="secret") as client:
+    with serving(machine, tmp_path, tiny[0], token="secret") as client:
         push(client, tmp_path, make_images)
         yield client
 
 
 @pytest.fixture
 def traced_client(
-    tmp_path: Path, tiny: tuple[Backbone, Backbone], make_images: MakeImages, recorded: Recorded
+    machine: KnownMachine,
+    tmp_path: Path,
+    tiny: tuple[Backbone, Backbone],
+    make_images: MakeImages,
+    recorded: Recorded,
 ) -> Iterator[httpx.Client]:
     """Like `client`, of a server that records its traces."""
-    with serving(tmp_path, tiny[0], recorded.tracer, token="secret") as client:
+    with serving(machine, tmp_path, tiny[0], recorded.tracer, token="secret") as client:
         push(client, tmp_path, make_images)
         yield client
 
