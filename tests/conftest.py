@@ -10,6 +10,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 import random
 import re
 from collections import OrderedDict
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("LENSMOUNT_INT8", "false")  # quantising takes seconds; tests of it ask for it
     for plugin in ("marks", "memory", "promises", "tiny_clip"):
         config.pluginmanager.register(_module_at(Path(__file__).with_name(f"{plugin}.py")), plugin)
 

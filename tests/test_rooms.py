@@ -55,7 +55,7 @@ MAY_IMPORT = {
         "report": "options adapter data metrics delta backbone inputs",
         "trust": "adapter metrics",
         "swap": "adapter delta backbone",
-        "trunks": "graph programs backbone inputs",
+        "trunks": "graph programs adapter backbone inputs",
         "graph": "delta backbone",
         "export": "programs adapter delta backbone inputs",
         "compose": "changes adapter delta backbone",

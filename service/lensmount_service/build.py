@@ -24,10 +24,15 @@ from lensmount_adapters.inputs.images import ImageLimits
 from lensmount_adapters.inputs.rules import VolumePreprocessing
 from lensmount_adapters.machine import choose_device, device_name, free_memory
 from lensmount_adapters.programs.choose import choose_executor, on_device
+from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.programs.int8 import available, require_nncf
 from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.trunks.calibration import drawn_calibration, folder_calibration
+from lensmount_adapters.trunks.int8 import Int8Trunks
+from lensmount_adapters.trunks.judgement import Int8Use
 from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
@@ -265,21 +270,39 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
     if settings.executor == "merged":
         on_device(settings.precision, backbone.device)
         return MergedRunner(backbone, ExactSwapper(backbone))
-    precision = settings.precision if settings.dtype == "float32" else settings.dtype
     programs = settings.state / "programs"
     max_batch = _max_batch(settings, backbone)
-    executor = choose_executor(settings.executor, precision, backbone.device, settings.threads, programs, max_batch)
+    name = "openvino" if settings.precision == "int8" else settings.executor
+    executor = choose_executor(name, settings.arithmetic, backbone.device, settings.threads, programs, max_batch)
     book = CostBook(
         programs,
         f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}"
-        + f" {TF32}" * (precision == TF32),
+        + f" {TF32}" * (settings.arithmetic == TF32),
     )
     try:
         runner = SegmentRunner(
-            backbone, executor, max_batch=max_batch, hot_bytes=_hot_bytes(settings, backbone), book=book
+            backbone,
+            executor,
+            max_batch=max_batch,
+            hot_bytes=_hot_bytes(settings, backbone),
+            book=book,
+            int8=_int8(settings, executor),
         )
     except BackboneError as error:
         log.warning("the backbone cannot be cut into segments, so adapters are merged in place", reason=str(error))
         return MergedRunner(backbone, ExactSwapper(backbone), str(error))
     backbone.keep_nothing()
     return runner
+
+
+def _int8(settings: Settings, executor: Executor) -> Int8Use | None:
+    """Which adapters get an int8 trunk. With `auto` nobody misses it, so it is left out where it cannot be had."""
+    asked = settings.precision == "int8"
+    offered = settings.int8 and settings.precision == "auto" and settings.dtype == "float32" and available()
+    if asked:
+        require_nncf()
+    elif not offered or executor.name != "openvino":
+        return None
+    folder = settings.int8_calibration
+    calibration = drawn_calibration() if folder is None else folder_calibration(folder)
+    return Int8Use(Int8Trunks(calibration, settings.state / "programs"), asked)

@@ -28,6 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
     Settings,
     *("host", "port", "grpc_port", "token", "state", "backbone", "weights", "device", "executor", "precision"),
     *("hot_bytes", "dtype", "swap", "threads", "max_batch", "zoo", "database", "blobs", "with_worker"),
+    "int8_calibration",
     *("log_level", "log_format"),
     state="Folder for uploaded adapters and the registry.",
 )
@@ -96,7 +97,7 @@ def worker(**flags: Any) -> None:
 
 @with_settings(
     Settings,
-    *("state", "backbone", "weights", "device", "executor", "precision", "threads", "max_batch"),
+    *("state", "backbone", "weights", "device", "executor", "precision", "int8_calibration", "threads", "max_batch"),
     executor="Same as `lensmount serve`; auto chooses again.",
     precision="Same as `lensmount serve`.",
     max_batch="Same as `lensmount serve`.",

@@ -17,6 +17,7 @@ from lensmount_adapters.backbone.packaged import is_installed
 from lensmount_adapters.errors import LensmountError
 from lensmount_adapters.machine import choose_device, computes_bfloat16
 from lensmount_adapters.programs.choose import explain_choice
+from lensmount_adapters.programs.int8 import available
 from lensmount_service.cli_options import in_one_line
 from lensmount_service.errors import ServiceError
 from lensmount_service.jobs.worker_table import SEEN_S, worker_table
@@ -55,16 +56,18 @@ def _compute(settings: Settings) -> Iterator[Finding]:
         yield _device(device)
     except (RuntimeError, LensmountError) as error:
         yield Finding("device", "problem", f"{settings.device}: {str(error).splitlines()[0]}", "use --device auto")
-    precision = settings.precision if settings.dtype == "float32" else settings.dtype
     try:
         name, why = "merged", "asked for: one adapter at a time, in place"
         if settings.executor != "merged":
             programs = settings.state / "programs"
-            name, why = explain_choice(settings.executor, precision, device, settings.threads, programs)
+            name, why = explain_choice(settings.executor, settings.arithmetic, device, settings.threads, programs)
     except LensmountError as error:
         yield Finding("executor", "problem", str(error), "use --executor auto")
     else:
         yield Finding("executor", "ok", f"{name} ({why}), {settings.threads} threads")
+    if settings.precision == "int8" and not available():
+        fix = 'pip install "lensmount[int8]", or use --precision auto'
+        yield Finding("int8", "problem", "asked for, but NNCF is not installed", fix)
     yield _weights(settings)
 
 

@@ -54,8 +54,10 @@ class Settings(BaseSettings):
         "auto"  # merged: in place on the live weights
     )
     precision: Annotated[  # the executor's arithmetic
-        Literal["auto", "float32", "bfloat16", "float16", "tf32"], BeforeValidator(full_word)
+        Literal["auto", "int8", "float32", "bfloat16", "float16", "tf32"], BeforeValidator(full_word)
     ] = "auto"
+    int8: bool = True  # with precision=auto: int8 trunks for adapters whose record says that they cost nothing
+    int8_calibration: Path | None = None  # a folder of images for the ranges of int8 trunks; default: drawn ones
     hot_bytes: int = Field(default=512 * 2**20, ge=0)  # merged weights kept ready; 0 keeps factors only
     swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes weights
     refresh_after: int = Field(default=100, ge=1)  # switches from one refresh to the next; only for swap=subtract
@@ -137,11 +139,27 @@ class Settings(BaseSettings):
         return self.database.get_secret_value() if self.database else self.state / "registry.sqlite3"
 
     @property
+    def arithmetic(self) -> str:
+        """The precision of the executor: that of everything except for an int8 trunk."""
+        if self.dtype != "float32":
+            return self.dtype
+        return "auto" if self.precision == "int8" else self.precision
+
+    @property
     def is_loopback(self) -> bool:
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @model_validator(mode="after")
+    def _int8_is_possible(self) -> Settings:
+        if self.precision == "int8" and (self.dtype != "float32" or self.executor not in ("auto", "openvino")):
+            raise ValueError(
+                f"found precision int8 with executor {self.executor} and dtype {self.dtype}, expected openvino and "
+                "float32. Fix: leave --executor and --dtype out"
+            )
+        return self
 
     @model_validator(mode="after")
     def _identity_is_safe(self) -> Settings:

@@ -13,7 +13,8 @@ from lensmount_adapters.errors import ExecutorUnavailable, ExportError
 from lensmount_adapters.export.network import INPUT, OUTPUTS, Network
 from lensmount_adapters.export.target import description, write_description
 from lensmount_adapters.export.trace import check_same, example_of, not_convertible, traced
-from lensmount_adapters.programs.openvino import from_torch, import_openvino
+from lensmount_adapters.programs.openvino import import_openvino
+from lensmount_adapters.programs.openvino_model import from_torch
 from lensmount_adapters.programs.tracing import converting
 
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx
@@ -90,4 +90,21 @@ class Joining(Protocol):
         are columns. The new program is prepared for inputs of these
         shapes. All arguments are programs of this executor; they can still be used.
         """
+        ...
+
+
+@runtime_checkable
+class TakesModels(Protocol):
+    """An executor that takes models of its own kind, such as one that another library has quantised."""
+
+    def model_of(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str) -> Any:
+        """The module as such a model. Raises BackboneError as `compile` does."""
+        ...
+
+    def read(self, xml: bytes, weights: bytes) -> Any:
+        """A model that was stored. Raises RuntimeError if it cannot be read."""
+        ...
+
+    def program(self, model: Any, shape: Sequence[int]) -> Program:
+        """A program of a model without weights as inputs, prepared for inputs of this shape."""
         ...

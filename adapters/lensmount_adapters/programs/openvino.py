@@ -29,6 +29,7 @@ from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.machine import LOW, lower_priority, masks_bfloat16
 from lensmount_adapters.programs.executor import Program
+from lensmount_adapters.programs.openvino_model import constants_of, elements_of, from_torch
 from lensmount_adapters.programs.tracing import converting
 
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
@@ -82,11 +83,26 @@ class OpenVino:
     def compile(
         self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str
     ) -> OpenVinoCompiled:
-        if self._cache is None:
-            model = self._converted(module, inputs, weights)
-        else:
-            model = self._kept(module, inputs, weights, self._cache / f"openvino-{self._digest(module, key)}")
+        model = self.model_of(module, inputs, weights, key)
         return OpenVinoCompiled(self, model, tuple(weights), self._activation_bytes(model, [x.shape for x in inputs]))
+
+    def model_of(self, module: fx.GraphModule, inputs: Sequence[Tensor], weights: Sequence[Tensor], key: str) -> Any:
+        """OpenVINO's model of the module, from the cache if it is there. Raises BackboneError as `compile` does."""
+        if self._cache is None:
+            return self._converted(module, inputs, weights)
+        return self._kept(module, inputs, weights, self._cache / f"openvino-{self._digest(module, key)}")
+
+    def read(self, xml: bytes, weights: bytes) -> Any:
+        """The model of an IR in memory. Raises RuntimeError if it cannot be read."""
+        return self._core.read_model(xml, weights)
+
+    def program(self, model: Any, shape: Sequence[int]) -> OpenVinoProgram:
+        """A program of a model whose weights are all inside, prepared for inputs of this shape."""
+        nbytes = self.dtype.itemsize * constants_of(model) + self._activation_bytes(model, [shape])
+        program = OpenVinoProgram(self, model, 1, nbytes)
+        for samples in (1, 2):
+            program.make_ready(((samples, *shape[1:]),))
+        return program
 
     def request(self, model: Any, shapes: Sequence[Sequence[int]], *, samples: bool = False) -> Request:
         """A request for inputs of these shapes. It takes any number of samples, or with `samples` exactly this number.
@@ -137,7 +153,7 @@ class OpenVino:
             columns.append(side.get_results()[0].input_value(0))
         joined = opset.concat(columns, 1).output(0) if appended is not None else columns[0]
         model = self._openvino.Model([joined], [*front.get_parameters(), *others])
-        packed, activations = self.dtype.itemsize * _constants(model), self._activation_bytes(model, shapes)
+        packed, activations = self.dtype.itemsize * constants_of(model), self._activation_bytes(model, shapes)
         nbytes = (1 + KEPT_EXACT) * packed + activations if many else packed + activations // COUNTED_IMAGES
         program = OpenVinoProgram(self, model, second.free, nbytes)
         program.make_ready(tuple((1 + many, *shape[1:]) for shape in shapes))
@@ -213,7 +229,7 @@ class OpenVino:
         """An estimate of a program's memory for activations: those of its largest layer, in two memory layouts."""
         fixed = self._clone(model)
         fixed.reshape({fixed.inputs[index]: list(shape) for index, shape in enumerate(shapes)})
-        largest = max(_elements(node) for node in fixed.get_ordered_ops())
+        largest = max(elements_of(node) for node in fixed.get_ordered_ops())
         return 2 * largest * self.dtype.itemsize * COUNTED_IMAGES // shapes[0][0]
 
 
@@ -251,7 +267,7 @@ class OpenVinoCompiled:
         self._base = base
         self._activation_bytes = activation_bytes
         self._first = len(model.inputs) - len(base)  # the inputs come before the weights
-        self._constants = _constants(model)
+        self._constants = constants_of(model)
         self._vectors = frozenset(index for index, weight in enumerate(base) if weight.ndim < 2)
         self._matrices = self._program(self._with(base, self._vectors), activation_bytes)
 
@@ -337,24 +353,6 @@ class OpenVinoProgram:
         return request
 
 
-def from_torch(traced: Any, example: tuple[Tensor, ...]) -> Any:
-    """What `openvino.convert_model` returns, operation by operation, in half of its time.
-
-    Processor time, one core, in turn: EfficientNet-Lite0 1.24 s became 0.56 s, ResNet34 0.71 s became 0.31 s.
-    """
-    from openvino._offline_transformations import apply_moc_transformations
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(
-        traced, example_input=example
-    )  # `convert` calls it, so it has to live until then
-    model = frontend.convert(frontend.load(decoder))
-    apply_moc_transformations(model, cf=False, smart_reshape=True)
-    return model
-
-
 def import_openvino() -> Any:
     """Import OpenVINO without its telemetry, which would report to Google Analytics from the first import on.
 
@@ -377,22 +375,3 @@ def import_openvino() -> Any:
 
 def _array(x: Tensor) -> Any:
     return x.detach().to("cpu", torch.float32).contiguous().numpy()
-
-
-def _constants(model: Any) -> int:
-    """How many numbers the constants of a model have."""
-    return sum(_size(op.output(0)) for op in model.get_ops() if op.get_type_name() == "Constant")
-
-
-def _elements(node: Any) -> int:
-    """How many numbers go in and out of one operation, without constants."""
-    if node.get_type_name() in ("Constant", "Parameter", "Result"):
-        return 0
-    incoming = [i.get_source_output() for i in node.inputs()]
-    activations = [o for o in incoming if o.get_node().get_type_name() not in ("Constant", "Parameter")]
-    return sum(_size(output) for output in (*activations, *node.outputs()))
-
-
-def _size(output: Any) -> int:
-    shape = output.get_partial_shape()
-    return int(torch.Size(shape.to_shape()).numel()) if shape.is_static else 0

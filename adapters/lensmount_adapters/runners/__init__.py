@@ -15,10 +15,11 @@
 []
 >>> runner.close()
 
-runner.py is the interface. segment_runner.py computes batches with split_backbone.py (one cut: trunk, branch, costs)
-and hot_programs.py (programs with weights, in hot_cache.py). mixed.py makes the branch for many adapters. fused.py and
-end_to_end.py are shortcuts behind the Protocol of shortcut.py. kept_trunk.py computes
-another adapter for images that were answered already. merged.py serves backbones that cannot be traced.
+runner.py is the interface. segment_runner.py computes batches with split_backbone.py (one cut: trunk, branch, costs;
+splits.py has one for each cut and precision of the trunk) and hot_programs.py (programs with weights, in hot_cache.py).
+mixed.py makes the branch for many adapters. fused.py and end_to_end.py are shortcuts behind the Protocol of
+shortcut.py. kept_trunk.py computes another adapter for images that were answered already. merged.py serves backbones
+that cannot be traced.
 
 Which thread touches what. The engine's thread calls `scores` and `changed`; request threads call `ready`, `prepare`,
 `prefetch`, `pin`, `forget` and `tier`; one background thread makes programs. No lock is held during an integrity check
@@ -27,7 +28,7 @@ more, so a reader needs no lock: it keeps the one that it got.
 
 | attribute | threads | lock or owner |
 |---|---|---|
-| `SegmentRunner._splits` | all | `_cutting` to write; replaced |
+| `Splits._splits`, `._usable` | all | `_cutting` to write `_splits`; replaced |
 | `._ready` | all | `_noting` to write, the first entry stays; a look-up is one dict operation |
 | `._in_place` and its backbone | engine | the engine's thread |
 | `._watch`, `Stopwatch.stages` | engine | the engine's thread, for one batch |

@@ -79,10 +79,13 @@ class KeepsTrunk(Protocol):
 def fits(adapter: Adapter, own: SplitBackbone, split: SplitBackbone) -> bool:
     """Whether the adapter's answer can be computed from what the trunk of `split` gives; its own cut is `own`.
 
-    A later cut of its own is no obstacle, unless it has statistics of the activations there.
+    A later cut of its own is no obstacle, unless it has statistics of the activations there, or one of the two trunks
+    is in int8: an adapter's answers are then those of its own trunk alone.
     """
     if own is split:
         return True
+    if own.trunk_identity.quantised or split.trunk_identity.quantised:
+        return False
     return split.covers(adapter) and (adapter.trust is None or adapter.trust.statistics is None)
 
 

@@ -41,8 +41,10 @@ from lensmount_adapters.runners.mixed_program import Mixable
 from lensmount_adapters.runners.runner import BatchScores, Item
 from lensmount_adapters.runners.shortcut import Offer, Shortcut
 from lensmount_adapters.runners.split_backbone import SplitBackbone
+from lensmount_adapters.runners.splits import Splits
 from lensmount_adapters.runners.stages import UNWATCHED, Watch, watch_of
 from lensmount_adapters.swap.exact import ExactSwapper
+from lensmount_adapters.trunks.judgement import Int8Use
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ class SegmentRunner:
     """`SegmentRunner(backbone, executor).scores(items)`. Raises BackboneError if the backbone cannot be traced.
 
     `hot_bytes` bounds the memory of programs that contain weights; with 0, only factors are kept. `book` has the costs
-    that were measured before. `shortcuts` are names from `SHORTCUTS`.
+    that were measured before. `shortcuts` are names from `SHORTCUTS`. `int8` says which adapters have an int8 trunk.
     """
 
     mixes = True
@@ -79,13 +81,14 @@ class SegmentRunner:
         hot_bytes: int = 2**29,
         book: CostBook | None = None,
         shortcuts: Collection[str] = tuple(SHORTCUTS),
+        int8: Int8Use | None = None,
     ) -> None:
         unknown = set(shortcuts) - SHORTCUTS.keys()
         if unknown:
             raise ValueError(f"found shortcuts {sorted(unknown)}, expected names from {sorted(SHORTCUTS)}")
         self._backbone = backbone
         self._executor = executor
-        self._max_batch = max_batch
+        self._int8 = int8
         self.book = book or CostBook()
         self._watch: Watch = UNWATCHED  # of the batch that is computed
         self.programs = HotPrograms(hot_bytes)
@@ -96,17 +99,16 @@ class SegmentRunner:
         }
         self.shortcuts: Mapping[str, Shortcut] = {name: shortcut for name, shortcut in made.items() if shortcut}
         self._segments = Segments(backbone.module)
-        self._splits: Mapping[int | None, SplitBackbone] = {}  # by cut
+        self._splits = Splits(backbone, self._segments, executor, max_batch, self.book, int8)
         self._map_programs = MapPrograms(backbone, executor, self._segments, self.programs)
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
         self._in_place: MergedRunner | None = None  # made when first needed
         self._noting = threading.Lock()  # of entries in `_ready`
-        self._cutting = threading.Lock()  # held while a cut's programs are made, which takes seconds
 
     @property
     def splits(self) -> tuple[SplitBackbone, ...]:
         """The backbone at each cut that was needed so far."""
-        return tuple(self._splits.values())
+        return tuple(self._splits)
 
     def check(self, adapter: Adapter) -> None:
         cut = self._segments.cut_before([delta.target.name for delta in adapter.deltas])
@@ -146,7 +148,7 @@ class SegmentRunner:
         self.programs.give_up(digest)
         for shortcut in self.shortcuts.values():
             shortcut.forget(digest)
-        for split in self._splits.values():
+        for split in self._splits:
             split.forget(digest)
 
     def pin(self, digest: str, pinned: bool) -> None:
@@ -190,8 +192,7 @@ class SegmentRunner:
         ready = self._ready_for(adapter)
         if ready is None:
             return False
-        cut = next(cut for cut, split in self._splits.items() if split is ready.split)
-        return self._map_programs.prepare(adapter, cut, ready.split)
+        return self._map_programs.prepare(adapter, self._splits.cut_of(ready.split), ready.split)
 
     def maps(self, items: Sequence[Item]) -> BatchScores:
         self._watch = watch_of(items, self._backbone.device)
@@ -216,7 +217,7 @@ class SegmentRunner:
 
     def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of backbone tensors, folded ones and those of the copy to merge in that differ from the start."""
-        folded = [f"{name} (folded)" for split in list(self._splits.values()) for name in split.changed(between)]
+        folded = [f"{name} (folded)" for split in self._splits for name in split.changed(between)]
         folded += [f"{name} (folded, maps)" for name in self._map_programs.changed(between)]
         copied = [] if self._in_place is None else [f"{name} (copy)" for name in self._in_place.changed(between)]
         return self._backbone.changed(between) + folded + copied
@@ -226,7 +227,8 @@ class SegmentRunner:
 
     def describe(self) -> dict[str, str]:
         precision = str(self._executor.dtype).removeprefix("torch.")
-        return {"mode": "segments", "executor": self._executor.name, "precision": precision}
+        trunk = {} if self._int8 is None else {"trunk": "int8" if self._int8.asked else "int8 where it costs nothing"}
+        return {"mode": "segments", "executor": self._executor.name, "precision": precision, **trunk}
 
     def nbytes(self) -> dict[str, int]:
         return {"hot": self.programs.cache.nbytes}
@@ -252,7 +254,7 @@ class SegmentRunner:
 
     def _make_ready(self, adapter: Adapter) -> _Ready | None:
         try:
-            split = self._split([delta.target.name for delta in adapter.deltas])
+            split = self._splits.of(adapter)
         except BackboneError as error:
             log.warning("%s: merged in place, because no program could be made: %s", adapter.manifest.name, error)
             return None
@@ -269,19 +271,6 @@ class SegmentRunner:
         if split.must_grow():
             self.programs.later(split.grow)
         return ready
-
-    def _split(self, names: Sequence[str]) -> SplitBackbone:
-        """The backbone, cut before the first of these tensors."""
-        cut = self._segments.cut_before(names)
-        known = self._splits.get(cut)  # found without the lock, so nobody waits while another cut is being made
-        if known is not None:
-            return known
-        with self._cutting:
-            if cut not in self._splits:
-                halves = self._segments.halves_at(cut)
-                made = SplitBackbone(self._backbone, halves, self._executor, self._max_batch, self.book)
-                self._splits = {**self._splits, cut: made}  # a new dict: others may be iterating over the old one
-            return self._splits[cut]
 
     def _groups(self, items: Sequence[Item]) -> list[tuple[SplitBackbone, list[int]]]:
         """Items whose images go through one trunk in one pass: with an equal cut and `group_key`."""

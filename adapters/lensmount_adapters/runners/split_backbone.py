@@ -27,7 +27,8 @@ from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, second
 from lensmount_adapters.runners.mixed import mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
-from lensmount_adapters.trunks.identity import trunk_identity
+from lensmount_adapters.trunks.identity import FLOAT, trunk_identity
+from lensmount_adapters.trunks.int8 import Int8Trunk
 
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
@@ -44,14 +45,22 @@ class SplitBackbone:
     """
 
     def __init__(
-        self, backbone: Backbone, halves: Halves, executor: Executor, max_batch: int, book: CostBook | None = None
+        self,
+        backbone: Backbone,
+        halves: Halves,
+        executor: Executor,
+        max_batch: int,
+        book: CostBook | None = None,
+        int8: Int8Trunk | None = None,
     ) -> None:
         self._executor = executor
         self._book = book or CostBook()
         self._max_batch = max_batch
         self.device = backbone.device
-        self.key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}"
-        self.trunk_identity = trunk_identity(backbone, halves.at, executor)
+        quantised = FLOAT if int8 is None else int8.digest
+        self.key = f"{backbone.name}-{backbone.fingerprint[7:23]}-{halves.at or 'whole'}{int8_suffix(quantised)}"
+        self.trunk_identity = trunk_identity(backbone, halves.at, executor, quantised)
+        self._int8 = int8
         self._images = backbone.zeros(2)
         self._trunk = halves.trunk
         self.trunk: Program | None = None
@@ -59,7 +68,7 @@ class SplitBackbone:
         if halves.trunk is not None:
             trunk = frozen(halves.trunk)
             self._shapes = halves.trunk if self.device.type == "cpu" else copy.deepcopy(trunk).to("meta")
-            self.trunk = self._compiled_trunk(trunk)
+            self.trunk = self._compiled_trunk(trunk) if int8 is None else int8.program
         self._functional = functional_branch(halves.branch, backbone)
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
         self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
@@ -102,10 +111,16 @@ class SplitBackbone:
         key = f"{self.key}-kept{'-pooled' * pooled}"
         return self._executor.compile(columns, (self.example,), (), key).bind(())
 
+    def trunk_cost(self) -> LinearCost:
+        """Seconds of the trunk, for images of the backbone's own size."""
+        return self._line("trunk", self.activations, self._images)
+
     # for another thread, because only one thread may run a program
 
     def trunk_again(self) -> Program | None:
         """The trunk compiled once more, or None without a trunk."""
+        if self._int8 is not None:
+            return self._int8.again()
         return None if self._trunk is None else self._compiled_trunk(frozen(self._trunk))
 
     def branch_again(self) -> Compiled:
@@ -289,17 +304,23 @@ class SplitBackbone:
             slots=self._max_batch,
         )
 
-    def _line(self, way: str, work: Callable[[Tensor], Tensor]) -> LinearCost:
-        """Seconds of the branch, for images of the backbone's own size."""
+    def _line(self, way: str, work: Callable[[Tensor], Tensor], example: Tensor | None = None) -> LinearCost:
+        """Seconds of the branch, or of `work` on inputs like the example, for images of the backbone's own size."""
+        like = self.example if example is None else example
 
         def measure() -> LinearCost:
-            one = self.example[:1].contiguous()
+            one = like[:1].contiguous()
             count = min(MEASURED_IMAGES, max(2, self._max_batch))
-            many = self.example[:1].expand(count, *self.example.shape[1:]).contiguous()
+            many = like[:1].expand(count, *like.shape[1:]).contiguous()
             seconds_one, seconds_many = (seconds_of(partial(work, x), wait=self._wait) for x in (one, many))
             return LinearCost.through(seconds_one, seconds_many, count)
 
         return self._book.line(f"{self.key}: {way}", measure)
+
+
+def int8_suffix(quantised: str) -> str:
+    """What the keys of an int8 trunk's programs have, and those of a float one have not."""
+    return f"-int8-{quantised[7:23]}" if quantised else ""
 
 
 def _nearer(before: float, seen: float) -> float:

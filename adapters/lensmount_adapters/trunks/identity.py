@@ -21,8 +21,9 @@ class TrunkIdentity:
     """`trunk_identity(backbone, at, executor)`. Activations may be shared or kept only under an equal identity.
 
     `backbone` is its fingerprint and `cut` the layer after which it is cut, empty without a trunk. `precision` is a
-    word of dtypes.py. `program` names executor and libraries, and `machine` the processor: both round in their own way.
-    `quantised` is the digest of an int8 trunk: weights, ranges, settings and calibration images. A float one has none.
+    word of dtypes.py, after "int8 " if the trunk is quantised. `program` names executor and libraries, and `machine`
+    the processor: both round in their own way. `quantised` is the digest of an int8 trunk: weights, ranges, settings
+    and calibration images. A float one has none.
     """
 
     backbone: str
@@ -46,7 +47,7 @@ def trunk_identity(backbone: Backbone, at: str, executor: Executor, quantised: s
     return TrunkIdentity(
         backbone.fingerprint,
         at,
-        str(executor.dtype).removeprefix("torch."),
+        ("int8 " if quantised else "") + str(executor.dtype).removeprefix("torch."),
         " ".join((executor.name, *libraries)),
         device_name(backbone.device),
         quantised,

@@ -25,6 +25,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
         "platformdirs",
     ),
     "openvino": ("openvino",),
+    "int8": ("nncf",),
     "onnx": ("onnxscript", "onnxruntime"),
     "llvm": ("llvmlite",),
     "postgres": ("psycopg",),

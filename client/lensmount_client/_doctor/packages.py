@@ -13,6 +13,7 @@ PURPOSES = {  # what each extra is for; a test compares the names with those of 
     "train": "training on this machine",
     "serve": "a server on this machine",
     "openvino": "fast answers on CPUs",
+    "int8": "faster answers on CPUs, by a trunk in int8",
     "onnx": "export to ONNX",
     "llvm": "faster merging of adapters",
     "postgres": "a database for several servers",
