@@ -133,6 +133,7 @@ SLOW = frozenset(
         "service/faults/test_faults.py",
         "service/histories/test_histories.py",
         "service/faults/test_killed.py",
+        "service/kills/test_batch.py",
         "service/kills/test_kills.py",
         "service/kills/test_one_job.py",
         "service/routes/test_adapters.py",

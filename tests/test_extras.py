@@ -225,6 +225,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
     "datasets pools": (),
     "jobs delete-files": ("a",),
     "teach": ("photos", "--name", "mine"),
+    "batch": ("photos", "--adapter", "malaria", "--out", "results.csv"),
 }
 
 EACH_COMMAND = """

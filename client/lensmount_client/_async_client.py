@@ -32,6 +32,7 @@ from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings
 from lensmount_client._http.trace import trace_headers
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import AsyncAdapters
+from lensmount_client._resources.batch import AsyncBatch
 from lensmount_client._resources.datasets import AsyncDatasets
 from lensmount_client._resources.evaluation import OF_THE_IMAGE, acollected, first_answer, question
 from lensmount_client._resources.job_events import EventFeed
@@ -99,6 +100,7 @@ class AsyncClient:
         self._owner = Owner()
         self._http = httpx.AsyncClient(transport=transport, **self._settings.httpx_options())
         self.adapters = AsyncAdapters(self._call)
+        self.batch = AsyncBatch(self._call, sleep)
         self.datasets = AsyncDatasets(self._call)
         self.jobs = AsyncJobs(self._call, self._follow)
         self.pools = AsyncPools(self._call)

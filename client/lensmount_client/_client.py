@@ -32,6 +32,7 @@ from lensmount_client._http.settings import DEFAULT_MAX_RESPONSE_BYTES, Settings
 from lensmount_client._http.trace import trace_headers
 from lensmount_client._reference import ALWAYS, checked_decision
 from lensmount_client._resources.adapters import Adapters
+from lensmount_client._resources.batch import Batch
 from lensmount_client._resources.datasets import Datasets
 from lensmount_client._resources.evaluation import OF_THE_IMAGE, collected, first_answer, question
 from lensmount_client._resources.job_events import EventFeed
@@ -75,10 +76,6 @@ class Client:
     followed. A client may be shared between threads. All errors are LensmountErrors.
     """
 
-    adapters: Adapters
-    datasets: Datasets
-    jobs: Jobs
-
     def __init__(
         self,
         base_url: str | None = None,
@@ -99,6 +96,7 @@ class Client:
         self._owner = Owner()
         self._http = httpx.Client(transport=transport, **self._settings.httpx_options())
         self.adapters = Adapters(self._call)
+        self.batch = Batch(self._call, sleep)
         self.datasets = Datasets(self._call)
         self.jobs = Jobs(self._call, self._follow)
         self.pools = Pools(self._call)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import httpx
+
 from lensmount_client._api.adapters import BYTES
 from lensmount_client._api.read import read_adapter_id, read_backbone
 from lensmount_client._errors import AdapterMismatch, InvalidInput, UnexpectedResponse
@@ -69,6 +71,35 @@ def predict(
         content=image,
         content_type=BYTES,
         headers=checked_headers(headers or {}),
+    )
+
+
+def predict_low(
+    images: Sequence[tuple[str, bytes]], adapters: Sequence[str], timeout_s: float
+) -> Call[list[list[Prediction]]]:
+    """Several images behind all other requests: for each, the prediction or the error of each adapter, in order."""
+    files = [("file", (f"{number}", data, BYTES)) for number, (_, data) in enumerate(images)]
+    form = httpx.Request("POST", "http://localhost", files=files)  # nothing is sent: it writes the body
+
+    def read(response: Response) -> list[list[Prediction]]:
+        fields = JsonFields.of(response)
+        results = list(fields.children("results")) if "results" in fields.value else [fields]
+        if len(results) != len(images) * len(adapters):
+            raise UnexpectedResponse(
+                f"found {len(results)} results, expected {len(images) * len(adapters)}", response.request_id
+            )
+        every = [prediction_of(result, fields) for result in results]
+        return [every[first : first + len(adapters)] for first in range(0, len(every), len(adapters))]
+
+    params: dict[str, str | int] = {"adapter": ",".join(adapters), "top_k": 10_000, "priority": "low"}
+    params["timeout"] = f"{timeout_s:g}"
+    content_type = form.headers["Content-Type"]
+    return Call(
+        *("POST", "/predict", read),
+        params=params,
+        content=form.read(),
+        content_type=content_type,
+        read_s=timeout_s + 30,
     )
 
 

@@ -40,6 +40,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "heif": ("pillow_heif",),
     "dicom": ("pydicom",),
     "volumes": ("nibabel", "tifffile"),
+    "parquet": ("pyarrow",),
 }
 INCLUDES = {"train": ("torch",), "serve": ("torch",)}
 OF_POSIX = ("fcntl", "pwd", "resource")  # modules of Python that Windows does not have, and no package brings

@@ -35,6 +35,7 @@ class LazyEntry:
 CLIENT_COMMANDS = {
     "teach": LazyEntry("lensmount_client._cli.jobs", "teach", "Turn a folder of images into a live adapter."),
     "predict": LazyEntry("lensmount_client._cli.predict", "predict", "Label images."),
+    "batch": LazyEntry("lensmount_client._cli.batch", "batch", "Label an archive, while nobody else asks the server."),
     "explain": LazyEntry("lensmount_client._cli.explain", "explain", "Colour what speaks for a label in an image."),
     "feedback": LazyEntry("lensmount_client._cli.pools", "feedback", "Tell the server the right label of an image."),
     "bench": LazyEntry("lensmount_client._cli.bench", "bench", "Load-test a running server."),

@@ -28,6 +28,7 @@ PURPOSES = {  # what each extra is for; a test compares the names with those of 
     "heif": "HEIC photos",
     "dicom": "DICOM files",
     "volumes": "NIfTI and multi-page TIFF",
+    "parquet": "results of `lensmount batch` as Parquet",
 }
 
 

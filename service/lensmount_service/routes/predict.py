@@ -20,7 +20,8 @@ from lensmount_service.errors import RequestInvalid, Unavailable, Unusable
 from lensmount_service.monitoring.traced import note_computed
 from lensmount_service.monitoring.usage import Counted
 from lensmount_service.rollouts.choice import Keys
-from lensmount_service.routes.archive import ArchiveAnswers, ImageAnswers, SourceImage
+from lensmount_service.routes.archives.answers import ArchiveAnswers, ImageAnswers, SourceImage
+from lensmount_service.routes.archives.recalled import Recalled
 from lensmount_service.routes.charges import charged
 from lensmount_service.routes.context import AppContext, TenantContext, caller_of, context_of
 from lensmount_service.routes.decoding import Decoding, every, input_limits
@@ -38,7 +39,6 @@ from lensmount_service.routes.outcomes import (
     answered_by,
     in_order,
 )
-from lensmount_service.routes.recalled import Recalled
 from lensmount_service.routes.snapshots import keys_of, snapshot_of
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
 from lensmount_service.store.catalog import Snapshot
@@ -56,6 +56,16 @@ from lensmount_service.web.schemas import (
     Predictions,
     SegmentedPrediction,
 )
+
+TopK = Annotated[int, Query(ge=1, le=10_000, description="The number of labels to return, best first.")]
+Priority = Annotated[
+    Literal["normal", "low"],
+    Query(
+        description="low: for archives. These images wait until no others do, and what the trunk gives for them is "
+        "kept on disk, so that the next adapter costs its branch alone. An image that cannot be read fails alone, with "
+        "207.",
+    ),
+]
 
 
 def predict_router(context: AppContext) -> APIRouter:
@@ -85,9 +95,7 @@ def predict_router(context: AppContext) -> APIRouter:
                 max_length=2048,
             ),
         ],
-        top_k: Annotated[
-            int, Query(ge=1, le=10_000, description="The number of labels to return, best first.")
-        ] = 10_000,
+        top_k: TopK = 10_000,
         decision: Annotated[
             Literal["always", "strict"],
             Query(
@@ -95,14 +103,7 @@ def predict_router(context: AppContext) -> APIRouter:
                 "otherwise `predictions` is empty and `abstained` says why.",
             ),
         ] = "always",
-        priority: Annotated[
-            Literal["normal", "low"],
-            Query(
-                description="low: for archives. These images wait until no others do, and what the trunk gives for "
-                "them is kept on disk, so that the next adapter costs its branch alone. An image that cannot be read "
-                "fails alone, with 207.",
-            ),
-        ] = "normal",
+        priority: Priority = "normal",
         timeout_s: Annotated[
             float,
             Query(
@@ -235,7 +236,7 @@ class Predictor:
             raise told[0].error
         answers = [answer for each in told for answer in each.answers]
         failures = [answer for answer in answers if isinstance(answer, Unavailable)]
-        if failures and (len(failures) == len(answers) or len(snapshots) == 1):
+        if failures and len(failures) == len(answers):
             raise failures[0]
         return [each.source for each in told], await self.drawn(context, JSON, told, snapshots)
 

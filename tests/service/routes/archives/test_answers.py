@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lensmount_service.archive.entry import read
 from lensmount_service.build import Parts
-from lensmount_service.routes import archive
+from lensmount_service.routes.archives import answers
 from lensmount_service.store.references import Reference
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ class Seen:
         self.trunk: list[int] = []
         self.decoded = 0
         self._parts, self._patch = parts, monkeypatch
-        original = archive.prepare
+        original = answers.prepare
 
         def prepare(*arguments: Any) -> Any:
             self.decoded += 1
             return original(*arguments)
 
-        monkeypatch.setattr(archive, "prepare", prepare)
+        monkeypatch.setattr(answers, "prepare", prepare)
 
     def watch(self) -> None:
         """Count the images that go through each trunk that there is by now."""
