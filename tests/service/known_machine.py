@@ -33,10 +33,15 @@ class KnownMachine:
 
     def prepare(self, state: Path) -> None:
         """Put the tables, programs and costs into a state folder, for a server in another process."""
+        self.create_tables(state)
+        _share_programs(self._folder, state)
+
+    def create_tables(self, state: Path) -> Path:
+        """The database of a state folder; unless it exists, all its tables are put there."""
         state.mkdir(parents=True, exist_ok=True)
         if not (state / REGISTRY).exists():
             shutil.copy(self._folder / REGISTRY, state / REGISTRY)
-        _share_programs(self._folder, state)
+        return state / REGISTRY
 
     @contextmanager
     def open(self, state: Path, backbone: Backbone, own: Backbone | None = None, **settings: Any) -> Iterator[Parts]:

@@ -18,6 +18,12 @@ notes = sa.Table("notes", sa.MetaData(), sa.Column("number", sa.Integer, primary
 
 
 @pytest.fixture
+def database_url(empty_database_url: str | Path) -> str | Path:
+    """These tests create the tables."""
+    return empty_database_url
+
+
+@pytest.fixture
 def table(database: Database) -> sa.Table:
     database.create()
     with database.write() as connection:

@@ -26,6 +26,12 @@ SCHEMAS = Path(__file__).with_name("schemas")
 RELEASED = (2, 3)  # on both kinds of database; schema 1 was SQLite's alone
 
 
+@pytest.fixture
+def database_url(empty_database_url: str | Path) -> str | Path:
+    """These tests create the tables."""
+    return empty_database_url
+
+
 def statements(schema: int, database: Database) -> list[str]:
     kind = "postgresql" if database.is_postgresql else "sqlite"
     text = (SCHEMAS / f"schema_{schema}.{kind}.sql").read_text()
