@@ -235,7 +235,7 @@ def test_number_formats_have_one_set_of_words_everywhere() -> None:
     assert set(PRECISIONS) == set(TABLE["precision"].choices) - {"auto"}
     assert set(TABLE["file_dtype"].choices) == set(WORDS)
     served = {name: get_args(get_type_hints(Settings)[name]) for name in ("dtype", "precision")}
-    assert served == {"dtype": WORDS, "precision": ("auto", *WORDS, TF32)}
+    assert served == {"dtype": WORDS, "precision": ("auto", "int8", *WORDS, TF32)}
 
 
 @pytest.mark.parametrize(("short", "word"), ALIASES.items())

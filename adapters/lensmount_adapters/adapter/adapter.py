@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,18 @@ from torch import Tensor, nn
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.adapter.trust_check import AdapterTrust
-from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.inputs.images import orient, turn_back
 
 ORIENTATIONS = {1: (0,), 2: (0, 4), 4: (0, 1, 2, 3), 8: tuple(range(8))}  # as numbered by `orient`
+
+
+class ComputesFeatures(Protocol):
+    """The backbone, or another way to compute the same network."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """Float32 features [N, feature_dim] of preprocessed images."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -38,7 +46,7 @@ class Adapter:
         """Features [N, feature_dim] of the mounted backbone to scores [N, classes] in [0, 1]."""
         return probabilities(self.manifest.head, self.logits(features))
 
-    def image_logits(self, backbone: Backbone, images: Tensor) -> Tensor:
+    def image_logits(self, backbone: ComputesFeatures, images: Tensor) -> Tensor:
         """Preprocessed images [N, 3, H, W] to logits [N, classes] on the backbone that this adapter is mounted on.
 
         They are the mean over the orientations that the manifest asks for.
@@ -59,7 +67,7 @@ class Adapter:
             by_turn = torch.stack([turn_back(maps, turn) for maps, turn in zip(by_turn, turns, strict=True)])
         return by_turn.mean(0)
 
-    def image_scores(self, backbone: Backbone, images: Tensor) -> Tensor:
+    def image_scores(self, backbone: ComputesFeatures, images: Tensor) -> Tensor:
         """Like `image_logits`, but scores [N, classes] in [0, 1]."""
         return probabilities(self.manifest.head, self.image_logits(backbone, images))
 

@@ -96,6 +96,9 @@ TRAINING_OPTIONS = (
     Option("precision", "str", TRAINING, default="auto", choices=("auto", FLOAT32, BFLOAT16), aliases=_SHORT_WORDS,
            help="Number format of the computation: float32, bfloat16, or auto (bfloat16 if it is clearly faster on "
                 "the training machine)."),
+    Option("trunk", "str", TRAINING, default="float", choices=("float", "int8"),
+           help="The frozen layers before the trained ones: float, or int8 (extra int8) for a server that computes "
+                "them so. The file records what int8 costs the adapter."),
     Option("seed", "int", TRAINING, default=0, minimum=0, job_maximum=2**53 - 1,  # exact in any JSON reader
            help="Seed of every random choice: the same seed gives the same split and the same result."),
     Option("shots", "int", DATA, unset="all", minimum=1, job_maximum=100_000, wording="{} shots",

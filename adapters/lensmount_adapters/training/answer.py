@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.adapter import Adapter, ComputesFeatures
 from lensmount_adapters.adapter.heads import probabilities
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.backbone.model import Backbone
@@ -53,8 +53,12 @@ def served_logits(
     folder: ImageFolder,
     samples: Sequence[Sample],
     on_progress: Callable[[int, int], None] | None = None,
+    network: ComputesFeatures | None = None,
 ) -> Tensor:
-    """Logits [N, classes] of the samples, with the adapter's weights merged as on a server."""
+    """Logits [N, classes] of the samples, with the adapter's weights merged as on a server.
+
+    `network` computes the features of the backbone, on which the adapter is mounted; None: the backbone itself.
+    """
     swapper = ExactSwapper(backbone)
     swapper.mount(adapter)
     try:
@@ -62,7 +66,7 @@ def served_logits(
             folder,
             samples,
             adapter.manifest.preprocessing,
-            lambda images: adapter.image_logits(backbone, images),
+            lambda images: adapter.image_logits(network or backbone, images),
             on_progress=on_progress,
         )
     finally:

@@ -116,6 +116,7 @@ class TrainingConfig:
     prevalence: float | None = None
     average: float = 0.98
     precision: str = "auto"
+    trunk: Literal["float", "int8"] = "float"
     device: str = "auto"
     threads: int | None = None
     file_dtype: str = "float16"
@@ -223,6 +224,8 @@ class TrainingConfig:
         augmentation = as_json(asdict(self.augmentation_rule()))
         values |= {"head": head, "prompts": prompts, "augmentation": augmentation, "window": as_json(self.window)}
         left_out = _NOT_OF_THE_RUN if is_of_volumes(self.backbone) else (*_NOT_OF_THE_RUN, *_OF_VOLUMES)
+        if self.trunk == "float":
+            left_out = (*left_out, "trunk")  # records and checkpoints of most runs are older than the option
         return {key: value for key, value in values.items() if key not in left_out}
 
 

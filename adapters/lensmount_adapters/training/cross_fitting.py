@@ -106,7 +106,8 @@ def cross_fitted_logits(
         held = np.flatnonzero(folds == fold)
         tensors = _trained(loop, data, np.flatnonzero(folds != fold), partial(heard, fold))
         adapter = admit(dump_adapter(manifest, tensors, FILE_DTYPES[loop.config.file_dtype]), loop.backbone)
-        logits[held] = served_logits(adapter, loop.backbone, data.folder, [samples[index] for index in held])
+        own = [samples[index] for index in held]
+        logits[held] = served_logits(adapter, loop.backbone, data.folder, own, network=loop.network)
     return logits
 
 
@@ -117,6 +118,7 @@ def _trained(loop: TrainingLoop, data: TrainingData, own: np.ndarray, listener: 
         out=loop.config.out.with_name(f"{loop.config.out.name}.fold"),
         epochs=loop.epochs,
         patience=None,
+        trunk="float",  # the feed has what the trunk gave
         precision=precision_name(loop.precision),
         resume=False,
     )

@@ -24,6 +24,8 @@ from lensmount_adapters.training.config import TrainingConfig, require
 from lensmount_adapters.training.objective import Objective, Validated
 from lensmount_adapters.training.schedule import EpochRecord, automatic_epochs, has_stalled, learning_rate_at
 from lensmount_adapters.training.trainable import Average, FactorInit, TrainableAdapter
+from lensmount_adapters.trunks.int8 import Int8Trunks
+from lensmount_adapters.trunks.network import Int8Network
 
 PROBE_IMAGES = 16  # batch size of the passes that compare precisions
 
@@ -78,8 +80,8 @@ class TrainingLoop:
     """One training run: `run` trains epoch by epoch; `best` has the tensors of the best epoch.
 
     `build` creates what is trained; None creates the adapter that the config describes. `trials` are those of `--auto`,
-    for the record. Raises TrainingError for a checkpoint that cannot be resumed, or a head with BatchNorm and batches
-    of one image.
+    for the record. With `int8`, its trunk is trained on. Raises TrainingError for a checkpoint that cannot be resumed,
+    or a head with BatchNorm and batches of one image.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class TrainingLoop:
         objective: Objective,
         trials: list[dict[str, Any]],
         build: Build | None = None,
+        int8: Int8Trunks | None = None,
     ) -> None:
         self.config = config
         self.trials = trials
@@ -100,6 +103,8 @@ class TrainingLoop:
         text = None if config.prompts is None else text_head(config.weights, config.prompts, objective.labels)
         self.head = _head_spec(config, backbone, classes) if text is None else text.spec
         self.adapter = (build or _build_adapter)(config, backbone, self.head, classes)
+        if int8 is not None:
+            self.adapter.use_int8(int8)
         if text is not None:
             text.fill(cast(Cosine, self.adapter.head))
         norms = any(isinstance(module, nn.BatchNorm1d) for module in self.adapter.head.modules())
@@ -119,6 +124,11 @@ class TrainingLoop:
         state = self._resume() if config.resume else {}
         self.precision = state.get("precision") or choose_precision(config.precision, self._probe, self._wait)
         self.feed = objective.feed(self.adapter, self.precision, self.generator, self.epochs, state.get("views"))
+
+    @property
+    def network(self) -> Int8Network | None:
+        """What computes the features that are trained on; None: the backbone itself."""
+        return self.adapter.int8
 
     @property
     def steps(self) -> int:

@@ -48,7 +48,7 @@ def promise(
     truth = torch.tensor([sample.label for sample in samples]).numpy()
     folds = folds_of(truth.tolist(), [sample.group for sample in samples], seed=loop.config.seed)
     if plan.source == "part":
-        logits = served_logits(adapter, loop.backbone, data.folder, samples)
+        logits = served_logits(adapter, loop.backbone, data.folder, samples, network=loop.network)
     else:
         logits = cross_fitted_logits(loop, data, manifest, folds, listener)
     scaling, trust = fit_trust(

@@ -90,7 +90,7 @@ def score_parts(
     calibration has fitted it already.
     """
     logits = {
-        part: served_logits(adapter, loop.backbone, data.folder, data.samples(part))
+        part: served_logits(adapter, loop.backbone, data.folder, data.samples(part), network=loop.network)
         for part in ("validation", "test")
         if data.samples(part)
     }

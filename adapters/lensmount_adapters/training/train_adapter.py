@@ -12,6 +12,7 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.machine import choose_device
 from lensmount_adapters.training.checkpoint import checkpoint_path, checkpoint_settings
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
+from lensmount_adapters.training.judge import with_judgement
 from lensmount_adapters.training.loop import Listener, Progress, TrainingLoop, silent, steps_of
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.promises import promise
@@ -21,12 +22,16 @@ from lensmount_adapters.training.search import SearchCandidate, Trial, search
 from lensmount_adapters.training.trainable import isolated_random_state
 from lensmount_adapters.training.training_data import TrainingData, load_training_data
 from lensmount_adapters.training.unfamiliar import with_familiarity
+from lensmount_adapters.trunks.int8 import Int8Trunks
 
 __all__ = ["Listener", "Progress", "TrainingResult", "silent", "train"]
 
 
 def train(
-    config: TrainingConfig, on_progress: Listener | None = None, backbone: Backbone | None = None
+    config: TrainingConfig,
+    on_progress: Listener | None = None,
+    backbone: Backbone | None = None,
+    int8: Int8Trunks | None = None,
 ) -> TrainingResult:
     """Train an adapter and write it to `config.out`.
 
@@ -34,6 +39,7 @@ def train(
     and keeps the best epoch so far. The checkpoint is kept too, so that `resume=True` continues after the last complete
     epoch. The same config on the same CPU with the same thread count gives bit-exact tensors, with one exception:
     `precision` "auto" depends on a time measurement, and the record says what it chose.
+    With `int8`, or if the config trains on an int8 trunk, the file records what that trunk costs the adapter.
     Raises DatasetError, TrainingError, BackboneError.
     """
     with on_threads(config.threads), isolated_random_state(backbone.device if backbone else config.device):
@@ -48,9 +54,16 @@ def train(
         trials: tuple[Trial, ...] = ()
         if config.auto:
             config, trials = _choose(config, backbone, data, listener)
-        loop = TrainingLoop(config, backbone, Classification(config, data), [trial.to_json() for trial in trials])
+        int8 = Int8Trunks() if int8 is None and config.trunk == "int8" else int8
+        loop = TrainingLoop(
+            config,
+            backbone,
+            Classification(config, data),
+            [trial.to_json() for trial in trials],
+            int8=int8 if config.trunk == "int8" else None,
+        )
         interrupted = loop.run(listener)
-        return _write(loop, data, interrupted, listener)
+        return _write(loop, data, interrupted, listener, int8)
 
 
 def _choose(
@@ -77,7 +90,9 @@ def _choose(
     return search(config, backbone, len(data.folder.classes), epochs, measure)
 
 
-def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: Listener) -> TrainingResult:
+def _write(
+    loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: Listener, int8: Int8Trunks | None
+) -> TrainingResult:
     """Write the best epoch. Promises and metrics come from the file's own bytes, admitted like any upload.
 
     An interrupted run promises nothing; resumed, it does.
@@ -95,5 +110,7 @@ def _write(loop: TrainingLoop, data: TrainingData, interrupted: bool, listener: 
             tensors = {**promised.tensors, **statistics}
         adapter = admit(dump_adapter(manifest, tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
+    if int8 is not None:
+        manifest = with_judgement(manifest, adapter, loop, data, int8)
     digest = write_adapter(config.out, manifest, tensors, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)

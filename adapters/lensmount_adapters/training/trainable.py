@@ -25,6 +25,8 @@ from lensmount_adapters.graph.fold import fold_batch_norms, out_of_place
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.machine import choose_device
 from lensmount_adapters.programs.cast import channels_last
+from lensmount_adapters.trunks.int8 import Int8Trunks
+from lensmount_adapters.trunks.network import Int8Network
 
 # Milliseconds per image for EfficientNet-Lite0's trunk in bfloat16 on one core, with 1, 4, 16 and 32 images per pass:
 # 5.3, 3.0, 3.6, 5.2 at 160 pixels; 18.7, 23.7, 38, 42 at 384 pixels.
@@ -51,7 +53,7 @@ class TrainableAdapter:
 
     `trunk` is frozen (None if the first layer is trained); `branch` follows it at the layer `cut`. Every step computes
     the branch's weights again in float32 and passes them to the branch for one call. BatchNorm stays in eval mode, so
-    the model that is trained is the model that is served.
+    the model that is trained is the model that is served. After `use_int8` the trunk computes in int8 as on a server.
     """
 
     def __init__(
@@ -78,10 +80,16 @@ class TrainableAdapter:
         self.bases = backbone.base(delta.target.name for delta in self.deltas)
         if selection.dora:
             self.deltas = tuple(self._decomposed(delta) for delta in self.deltas)
-        self.trunk, self.branch, self.cut = _halves(backbone, {delta.target.name for delta in self.deltas})
+        names = {delta.target.name for delta in self.deltas}
+        self.trunk, self.branch, self.cut = _halves(backbone, names)
+        self.int8: Int8Network | None = None
         with isolated_random_state(backbone.device):
             torch.manual_seed(seed)
             self.head = build_head(head, backbone.feature_dim, classes).to(backbone.device)
+
+    def use_int8(self, trunks: Int8Trunks) -> None:
+        """Compute the trunk in int8 from now on. Raises BackboneError if this backbone has none at the cut."""
+        self.int8 = Int8Network(self.backbone, trunks, {delta.target.name for delta in self.deltas})
 
     def activations(self, images: Tensor, precision: torch.dtype) -> Tensor:
         """Preprocessed images [N, 3, (D,) H, W] to the input of the branch: the trunk's output, without gradients.
@@ -91,6 +99,8 @@ class TrainableAdapter:
         images = channels_last(images.to(self.backbone.device))
         if self.trunk is None:
             return images
+        if self.int8 is not None:
+            return self.int8.trunk(images).to(precision)
         with torch.no_grad(), self._autocast(precision), self._slicewise():
             pieces = [self.trunk(piece) for piece in torch.split(images, self._images_per_piece(images))]
         return torch.cat(pieces).to(precision)

@@ -33,6 +33,7 @@ class JobOptions(TypedDict, total=False):
     cache_trunk: Literal["auto", "on", "off"] | None
     views: int | None  # augmented versions of each image that cache_trunk keeps
     precision: Literal["auto", "float32", "bfloat16"] | None
+    trunk: Literal["float", "int8"] | None
     seed: int | None
     shots: int | None  # images per class
     size: int | None  # pixels

@@ -160,6 +160,9 @@ OPTIONS = (
            aliases=(("fp32", "float32"), ("bf16", "bfloat16"), ("fp16", "float16")),
            help="Number format of the computation: float32, bfloat16, or auto (bfloat16 if it is clearly faster "
                 "on the training machine)."),
+    Option("trunk", "str", "Training", default="float", choices=("float", "int8"),
+           help="The frozen layers before the trained ones: float, or int8 (extra int8) for a server that "
+                "computes them so. The file records what int8 costs the adapter."),
     Option("seed", "int", "Training", default=0, minimum=0, job_maximum=9007199254740991,
            help="Seed of every random choice: the same seed gives the same split and the same result."),
     Option("shots", "int", "Data", unset="all", minimum=1, job_maximum=100000, wording="{} shots",

@@ -18,6 +18,7 @@ import structlog
 
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import TrainingError
+from lensmount_adapters.programs.int8 import available
 from lensmount_adapters.report.write import write_run_report
 from lensmount_adapters.training.checkpoint import checkpoint_path
 from lensmount_adapters.training.config import TrainingConfig
@@ -25,6 +26,8 @@ from lensmount_adapters.training.result import TrainingResult
 from lensmount_adapters.training.run_report import context_of
 from lensmount_adapters.training.schedule import EpochRecord
 from lensmount_adapters.training.train_adapter import Progress, train
+from lensmount_adapters.trunks.calibration import drawn_calibration, folder_calibration
+from lensmount_adapters.trunks.int8 import Int8Trunks
 from lensmount_service.errors import JobConflict, NotFound, ServiceError
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
@@ -128,7 +131,7 @@ class JobAttempt:
 
     def _train(self, data: Path) -> TrainingResult:
         out = self._folder / "adapter.safetensors"
-        resume = self._fetch_checkpoint(checkpoint_path(out))
+        resume, int8 = self._fetch_checkpoint(checkpoint_path(out)), self._int8()
         path = f"/jobs/{self._lease.id}/files/{CHECKPOINT}"
         with CheckpointSender(
             checkpoint_path(out), lambda checkpoint: self._server.send(path, checkpoint, headers=self._headers)
@@ -136,13 +139,13 @@ class JobAttempt:
             self._listener.sender = sender
             if resume:
                 try:
-                    return train(self._config(data, out, resume=True), self._listener, self._backbone)
+                    return train(self._config(data, out, resume=True), self._listener, self._backbone, int8)
                 except TrainingError as error:
                     if self._listener.has_trained:
                         raise
                     self.add_log_line("warning", f"the checkpoint does not fit, starting from the first epoch: {error}")
                     checkpoint_path(out).unlink(missing_ok=True)
-            return train(self._config(data, out, resume=False), self._listener, self._backbone)
+            return train(self._config(data, out, resume=False), self._listener, self._backbone, int8)
 
     def _fetch_checkpoint(self, target: Path) -> bool:
         """Fetch the checkpoint of an earlier attempt; False if there is none."""
@@ -154,6 +157,16 @@ class JobAttempt:
             return False
         self.add_log_line("info", "resuming from the checkpoint of an earlier attempt")
         return True
+
+    def _int8(self) -> Int8Trunks | None:
+        """The int8 trunks that the adapter is judged on, as the server makes them; None if it is not."""
+        settings = self._settings
+        if not (settings.int8 and available()) and self._request.hyper_parameters.get("trunk") != "int8":
+            return None
+        folder = settings.int8_calibration
+        return Int8Trunks(
+            drawn_calibration() if folder is None else folder_calibration(folder), settings.state / "programs"
+        )
 
     def _config(self, data: Path, out: Path, resume: bool) -> TrainingConfig:
         return TrainingConfig(

@@ -36,6 +36,8 @@ class WorkerSettings(BaseSettings):
         ge=1,
         validation_alias=AliasChoices("threads", "LENSMOUNT_WORKER_THREADS"),  # LENSMOUNT_THREADS is the server's
     )
+    int8: bool = True  # record what an int8 trunk costs each new adapter, where NNCF is installed
+    int8_calibration: Path | None = None  # the folder that the server has
     max_image_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_pixels: int = Field(default=40_000_000, ge=1)
     nice: int = Field(default=10, ge=0, le=19)  # a server on the same cores takes precedence

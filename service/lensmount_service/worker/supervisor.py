@@ -84,6 +84,8 @@ def worker_variables(settings: Settings, url: str, token: str | None = None) -> 
         "BACKBONE": settings.backbone,
         "WEIGHTS": settings.weights,
         "DEVICE": settings.device,
+        "INT8": str(settings.int8).lower(),
+        "INT8_CALIBRATION": str(settings.int8_calibration) if settings.int8_calibration else None,
         "LEASE_S": str(settings.lease_s),
         "MAX_IMAGE_BYTES": str(settings.max_image_bytes),
         "MAX_PIXELS": str(settings.max_pixels),

@@ -1,0 +1,160 @@
+"""A hot adapter with an int8 trunk, compared with OpenVINO's whole network in each precision that this processor has.
+
+The networks and adapters are those of engine.py, ResNet34 with norms drawn so that every layer reaches the answer.
+Every contender runs once per round, so other load affects all of them alike; ratios are taken within a round.
+
+    openvino NAME   the merged network with its head, converted as a whole for this batch, in precision NAME
+    hot NAME        ours, one adapter whose merged weights are resident, everything in NAME
+    int8 NAME       ours, the same with the trunk in int8 and the branch in NAME
+
+    python benchmarks/int8.py [--rounds 15] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from shared.contenders import (  # type: ignore[import-not-found]
+    ADAPTED,
+    Whole,
+    draw_adapters,
+    whole_openvino,
+)
+from torch import Tensor, nn
+
+from lensmount_adapters import Adapter, Backbone, load_backbone
+from lensmount_adapters.errors import ExecutorUnavailable
+from lensmount_adapters.programs.choose import choose_executor
+from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.trunks.int8 import Int8Trunks
+from lensmount_adapters.trunks.judgement import Int8Use
+
+BATCHES, SIZE = (1, 16), 224
+WARM = 24  # batches, after which a hot adapter has its end-to-end program
+GOAL = "at least 1.5"
+
+
+@dataclass(frozen=True)
+class Question:
+    adapter: Adapter
+    image: Tensor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=max(1, machine.cores() - 1))
+    parser.add_argument("--backbones", nargs="+", default=list(ADAPTED), choices=list(ADAPTED))
+    results.add_option(parser)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    print(results.described())
+    rows: list[Any] = []
+    with TemporaryDirectory() as cache:
+        for name in options.backbones:
+            own = compared(name, Path(cache), options)
+            results.show(own)
+            rows += own
+    if options.results is not None:
+        results.write("int8", rows, options.results)
+
+
+def compared(name: str, cache: Path, options: argparse.Namespace) -> list[Any]:
+    weights, modules, _ = ADAPTED[name]
+    backbone = with_drawn_norms(load_backbone(name, weights)) if weights else load_backbone(name)
+    (adapter,) = draw_adapters(backbone, modules, 1)
+    network = merged(backbone, adapter)
+    rows: list[Any] = []
+    for batch in BATCHES:
+        images = torch.randn(batch, 3, SIZE, SIZE)
+        asked = [Question(adapter, image) for image in images]
+        ways: dict[str, Callable[[], object]] = {}
+        runners = []
+        for executor in executors(cache, options.threads):
+            precision = str(executor.dtype).removeprefix("torch.")
+            ways[f"openvino {precision}"] = whole_openvino(network, images, executor, options.threads)
+            for kind, int8 in (("hot", None), ("int8", Int8Use(Int8Trunks(folder=cache), asked=True))):
+                runner = SegmentRunner(backbone, executor, hot_bytes=2**31, int8=int8)
+                runners.append(runner)
+                for _ in range(WARM):
+                    runner.scores(asked)
+                runner.settle()
+                ways[f"{kind} {precision}"] = partial(runner.scores, asked)
+        seconds = timed(ways, options.rounds, 16 // batch)
+        for runner in runners:
+            runner.close()
+        rows += ratios_of(f"{name}, batch {batch}", seconds)
+    return rows
+
+
+def executors(cache: Path, threads: int) -> list[Executor]:
+    """OpenVINO in each precision that the processor computes in hardware."""
+    found = []
+    for precision in ("float32", "bfloat16"):
+        try:
+            found.append(choose_executor("openvino", precision, "cpu", threads, cache))
+        except ExecutorUnavailable as error:
+            print(f"without {precision}: {error}")
+    return found
+
+
+def timed(ways: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, list[float]]:
+    """Seconds per call of each way in each round, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, work in ways.items():
+            started = time.perf_counter()
+            for _ in range(repeats):
+                work()
+            if turn:  # the first round warms the caches
+                seconds[name].append((time.perf_counter() - started) / repeats)
+    return seconds
+
+
+def ratios_of(what: str, seconds: dict[str, list[float]]) -> list[Any]:
+    """Milliseconds of each way, and the best of OpenVINO's and of ours with an int8 trunk compared."""
+    rows = [results.Row.of(f"{what}: {way}", [1e3 * s for s in each], "ms") for way, each in seconds.items()]
+
+    def best(kind: str) -> list[float]:
+        return min(
+            (each for way, each in seconds.items() if way.startswith(kind)),
+            key=lambda each: sorted(each)[len(each) // 2],
+        )
+
+    rows.append(results.ratios(f"{what}: int8 trunk / best whole network", best("openvino"), best("int8"), GOAL))
+    rows.append(results.ratios(f"{what}: int8 trunk / float trunk", best("hot"), best("int8")))
+    return rows
+
+
+def with_drawn_norms(backbone: Backbone) -> Backbone:
+    """Residual branches start with a gain of zero in a network with random weights; drawn gains let them count."""
+    draw = torch.Generator().manual_seed(1)
+    for norm in (module for module in backbone.module.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.weight.data.uniform_(0.5, 1.0, generator=draw)
+    return Backbone(backbone.name, backbone.module, backbone.preprocessing, backbone.dtype)
+
+
+def merged(backbone: Backbone, adapter: Adapter) -> nn.Module:
+    """The network with the adapter's merged weights and its head."""
+    module = backbone.twin().module
+    with torch.no_grad():
+        for delta in adapter.deltas:
+            weight = module.get_parameter(delta.target.name)
+            weight.copy_(delta.merged(weight))
+    return Whole(module, adapter.head).eval()  # type: ignore[no-any-return]  # of an untyped import
+
+
+if __name__ == "__main__":
+    main()
