@@ -90,6 +90,27 @@ class FunctionalBranch:
                 write()
         return changed
 
+    def factored(self, deltas: Iterable[Delta]) -> tuple[dict[str, LowRank], list[Delta]]:
+        """The deltas of weights that are only added to, `base + low rank`, by input name; and all other deltas.
+
+        `merged` gives what the others change. Raises BackboneError as it does, for a delta that is not covered.
+        """
+        by_layer: dict[str, list[Delta]] = {}
+        rest: list[Delta] = []
+        for delta in deltas:
+            owner = self._owners.get(delta.target.name)
+            (rest if owner is None else by_layer.setdefault(owner.module, [])).append(delta)
+        factored: dict[str, LowRank] = {}
+        for module, own in by_layer.items():
+            norm, (first, *others) = self.layers[module].norm, own
+            if others or not isinstance(first, LowRank) or first.target.name != f"{module}.weight":
+                rest += own
+            else:
+                low = first if norm is None else _scaled(first, norm.gain)
+                assert isinstance(low, LowRank)  # scaled as it is
+                factored[first.target.name] = low
+        return factored, rest
+
     def gain_and_shift(self, layer: AdaptableLayer, deltas: Iterable[Delta]) -> tuple[Tensor, Tensor]:
         """The gain and shift of a layer with a folded norm, both [out], with these deltas applied.
 

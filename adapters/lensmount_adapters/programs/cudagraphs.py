@@ -23,6 +23,7 @@ from torch import Tensor, fx
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.programs.capturing import CAPTURING, captured_alone
 from lensmount_adapters.programs.cast import Cast
+from lensmount_adapters.programs.executor import Writer
 
 MAX_GRAPHS = 64  # per program; the least recently replayed one is dropped
 WARM_UP = 3  # runs before a capture, because nothing may be allocated for the first time during it
@@ -76,15 +77,6 @@ class _Captured:
     graph: torch.cuda.CUDAGraph | None
     inputs: list[Tensor]
     output: Tensor
-
-
-class Writer(Protocol):
-    """Writes some of the buffers itself: `rows` says which."""
-
-    @property
-    def rows(self) -> frozenset[int]: ...
-
-    def write(self, buffers: Sequence[Tensor]) -> None: ...
 
 
 class CudaGraphCompiled:

@@ -44,6 +44,36 @@ class Compiled(Protocol):
         ...
 
 
+class Writer(Protocol):
+    """Writes some of the weights of an `InPlace` function itself; `rows` says which."""
+
+    @property
+    def rows(self) -> frozenset[int]: ...
+
+    def write(self, buffers: Sequence[Tensor]) -> None: ...
+
+
+@runtime_checkable
+class InPlace(Protocol):
+    """A compiled function that reads its weights from fixed buffers, where they may be written.
+
+    The buffers have the precision and the layout of the program: channels last. `run(inputs, buffers)` copies nothing.
+    """
+
+    @property
+    def buffers(self) -> Sequence[Tensor]: ...
+
+    def run(self, inputs: Sequence[Tensor], weights: Sequence[Tensor]) -> Tensor: ...
+
+    def load(self, writer: Writer) -> None:
+        """Let the writer write, unless it was the last one to do so, and restore the base in all other buffers."""
+        ...
+
+    def replay_loaded(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Run with what is in the buffers."""
+        ...
+
+
 class Executor(Protocol):
     """Makes programs on this machine; they compute in the precision `dtype`.
 

@@ -16,10 +16,10 @@
 >>> runner.close()
 
 runner.py is the interface. segment_runner.py computes batches with split_backbone.py (one cut: trunk, branch, costs;
-splits.py has one for each cut and precision of the trunk) and hot_programs.py (programs with weights, in hot_cache.py).
-mixed.py makes the branch for many adapters. fused.py and end_to_end.py are shortcuts behind the Protocol of
-shortcut.py. kept_trunk.py computes another adapter for images that were answered already. merged.py serves backbones
-that cannot be traced.
+splits.py has one for each cut and precision of the trunk), mounting.py or on a GPU graph_mounting.py (one adapter
+merged into the branch) and hot_programs.py (programs with weights, in hot_cache.py). mixed.py makes the branch for many
+adapters. fused.py and end_to_end.py are shortcuts behind the Protocol of shortcut.py. kept_trunk.py computes another
+adapter for images that were answered already. merged.py serves backbones that cannot be traced.
 
 Which thread touches what. The engine's thread calls `scores` and `changed`; request threads call `ready`, `prepare`,
 `prefetch`, `pin`, `forget` and `tier`; one background thread makes programs. No lock is held during an integrity check
@@ -40,7 +40,7 @@ more, so a reader needs no lock: it keeps the one that it got.
 | `._wanted` | all | `_lock` |
 | `._mixed` | all | `_lock` to write; replaced |
 | `MixedProgram.prepared` | all | its own `lock`, not held while factors are prepared |
-| `SplitBackbone._mounted`, `._weights`, `._buffers`, `.pack_s` | engine | the engine's thread |
+| `SplitBackbone._mounted`, `.pack_s`, `Mounting` | engine | the engine's thread |
 | `._known_shapes`, `._shapes` | background | the background thread |
 | `.hot_nbytes` | engine reads, background writes | the background thread; one number |
 | `.trunk`, `._branch`, `._functional`, `._folded`, `._digests` | all | set when made, then only read |

@@ -19,14 +19,17 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
-from lensmount_adapters.graph.functional import frozen, functional_branch
+from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
 from lensmount_adapters.graph.pooling import flat_columns, pooling_of, space_of
 from lensmount_adapters.graph.segments import Halves
-from lensmount_adapters.programs.executor import Compiled, Executor, Program
+from lensmount_adapters.programs.clock import clock_of
+from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
+from lensmount_adapters.runners.graph_mounting import GraphMounting
 from lensmount_adapters.runners.mixed import mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
+from lensmount_adapters.runners.mounting import BufferMounting, Mounting
 from lensmount_adapters.trunks.identity import FLOAT, trunk_identity
 from lensmount_adapters.trunks.int8 import Int8Trunk
 
@@ -78,8 +81,8 @@ class SplitBackbone:
         self.pooling = pooling_of(backbone, self.example)
         self.space = space_of(backbone, halves.at) if self.trunk is not None else None
         self._branch = self.branch_again()
-        self._buffers: dict[str, Tensor] = {}
-        self._weights: list[Tensor] = list(self._functional.base)
+        self._mounting = _mounting(self._functional, self._branch)
+        self._merge_clock = clock_of(self.device)
         self._mounted: str | None = None
         self._mixed: MixedProgram | None = None
         self._wanted: tuple[Layout, int] | None = None  # the layout and rank that a mixed program must have room for
@@ -155,21 +158,20 @@ class SplitBackbone:
         if self._mounted == adapter.digest:
             return False
         self._mounted = None
-        started = time.perf_counter()
         try:
-            merged = self._functional.merged(adapter.deltas, self._buffers)
+            with self._merge_clock.timed():
+                self._mounting.mount(adapter)
         except Exception as error:
             raise SwapError(f"merging {adapter.manifest.name} failed; the base is untouched") from error
-        self._buffers |= merged
-        self._correct(merge=_nearer(self.costs.merge, time.perf_counter() - started))
-        pairs = zip(self._functional.inputs, self._functional.base, strict=True)
-        self._weights = [merged.get(name, value) for name, value in pairs]
+        seconds = self._merge_clock.seconds()
+        if seconds is not None:
+            self._correct(merge=_nearer(self.costs.merge, seconds))
         self._mounted = adapter.digest
         return True
 
     def run(self, activations: Tensor) -> Tensor:
         """Features [N, feature_dim] with the adapter that is mounted."""
-        return self._branch.run((activations,), self._weights)
+        return self._mounting.run(activations)
 
     # many adapters in one batch
 
@@ -256,6 +258,7 @@ class SplitBackbone:
         program = self._mixed
         if program is not None:
             program.forget(digest)
+        self._mounting.forget(digest)
 
     def changed(self, between: Callable[[], None] = nothing) -> list[str]:
         """Names of folded base weights that differ from what they were when they were made."""
@@ -321,6 +324,10 @@ class SplitBackbone:
 def int8_suffix(quantised: str) -> str:
     """What the keys of an int8 trunk's programs have, and those of a float one have not."""
     return f"-int8-{quantised[7:23]}" if quantised else ""
+
+
+def _mounting(functional: FunctionalBranch, branch: Compiled) -> Mounting:
+    return GraphMounting(functional, branch) if isinstance(branch, InPlace) else BufferMounting(functional, branch)
 
 
 def _nearer(before: float, seen: float) -> float:
