@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from lensmount_adapters.programs.cudagraphs import CudaGraphs
 
@@ -137,9 +137,10 @@ class Recording(TorchDispatchMode):
         self.operations: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        outputs = function(*args, **(kwargs or {}))
-        if not is_view(function):
-            self.operations.append((function, args, kwargs or {}, outputs))
+        kwargs = kwargs or {}
+        outputs = function(*args, **kwargs)
+        if not is_view(function, args, kwargs, outputs):
+            self.operations.append((function, args, kwargs, outputs))
         return outputs
 
 
@@ -149,13 +150,24 @@ class Launches(TorchDispatchMode):
         self.counted: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not is_view(function):
+        kwargs = kwargs or {}
+        outputs = function(*args, **kwargs)
+        if not is_view(function, args, kwargs, outputs):
             self.counted[function._schema.name.removeprefix("aten::")] += 1
-        return function(*args, **(kwargs or {}))
+        return outputs
 
 
-def is_view(function: Any) -> bool:
-    return any(value.alias_info is not None and not value.alias_info.is_write for value in function._schema.returns)
+def is_view(function: Any, args: Any, kwargs: Any, outputs: Any) -> bool:
+    """Whether nothing was computed. `reshape` and `to` may or may not copy, so the memory decides."""
+    if function._schema.is_mutable:
+        return False
+    read = {tensor.untyped_storage().data_ptr() for tensor in tensors_in((args, kwargs))}
+    made = tensors_in(outputs)
+    return bool(made) and all(tensor.untyped_storage().data_ptr() in read for tensor in made)
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def write(computed: Any, outputs: Any) -> None:

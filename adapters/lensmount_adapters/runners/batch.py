@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lensmount_adapters.adapter.adapter import ORIENTATIONS, Adapter
 from lensmount_adapters.inputs.images import orient
+from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.runners.costs import Group
 from lensmount_adapters.runners.hot_programs import HotPrograms
 from lensmount_adapters.runners.mixed_program import Mixable
@@ -61,7 +62,9 @@ class Batch:
 
     def give(self, activations: Tensor, rows: list[int]) -> None:
         """Note the activations of these rows, which are all rows of the batch: a program gave them with its result."""
-        self._activations = torch.empty_like(activations).index_copy_(0, torch.tensor(rows), activations)
+        self._activations = torch.empty_like(activations).index_copy_(
+            0, upload(torch.tensor(rows), activations.device), activations
+        )
 
     def left(self) -> Iterator[tuple[int, list[int]]]:
         """Each item, and the rows of its activations, orientation by orientation; nothing without activations."""
@@ -163,7 +166,7 @@ def take(tensor: Tensor, rows: list[int]) -> Tensor:
     first, end = rows[0], rows[0] + len(rows)
     if rows == list(range(first, end)):
         return tensor[first:end]
-    return tensor.index_select(0, torch.tensor(rows, device=tensor.device))
+    return tensor.index_select(0, upload(torch.tensor(rows), tensor.device))
 
 
 def _laid_out_like(example: Tensor, x: Tensor) -> Tensor:

@@ -26,8 +26,10 @@ from lensmount_adapters.delta.kinds import Delta, LowRank, Tucker
 from lensmount_adapters.graph.fold import by_row, gain_and_shift
 from lensmount_adapters.graph.functional import FunctionalBranch
 from lensmount_adapters.graph.sites import owners, sites_of
+from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.runners.mixed_graph import MixedGraph, Room, Table, tables_of
 from lensmount_adapters.runners.mixed_layout import Layout
+from lensmount_adapters.runners.mixed_ops import TORCH, LowRankOps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,11 +103,15 @@ class Mixed:
         slots = [factors.factors for factors in packed] + [self._idle] * (self.slots - len(packed))
         return tuple(table.joined(parts) for table, parts in zip(self._tables, zip(*slots, strict=True), strict=True))
 
+    def slot_of(self, packed: Sequence[Tensor], slot: int) -> list[Tensor]:
+        """Views of one slot of the tables that `pack` returned, or of tables like them."""
+        return [table.part_of(each, slot, self.slots) for table, each in zip(self._tables, packed, strict=True)]
+
     def mask(self, rows: Sequence[int]) -> Tensor:
         """[N, slots * rank], for a batch whose sample i uses the adapter that was packed as number `rows[i]`."""
         if not all(0 <= row < self.slots for row in rows):
             raise ValueError(f"found rows {list(rows)}, expected numbers from 0 to {self.slots - 1}")
-        return self._masks.index_select(0, torch.tensor(rows, dtype=torch.int64, device=self._masks.device))
+        return self._masks.index_select(0, upload(torch.tensor(rows, dtype=torch.int64), self._masks.device))
 
     def _check_room(self, deltas: Sequence[Delta]) -> None:
         layout = Layout.of(self._functional, deltas) if deltas else Layout()
@@ -168,10 +174,19 @@ class Mixed:
         return gain.flatten(), (torch.zeros_like(gain) if bias is None else bias).flatten()
 
 
-def mixed(functional: FunctionalBranch, layout: Layout, slots: int, rank: int, *, per_sample: bool = False) -> Mixed:
+def mixed(
+    functional: FunctionalBranch,
+    layout: Layout,
+    slots: int,
+    rank: int,
+    *,
+    per_sample: bool = False,
+    ops: LowRankOps = TORCH,
+) -> Mixed:
     """The branch with room for `slots` adapters of this layout and of a rank up to `rank`.
 
-    `per_sample` selects that form of convolutions; otherwise they are concatenated (see the module's docstring). Raises
+    `per_sample` selects that form of convolutions; otherwise they are concatenated (see the module's docstring).
+    `ops` compute layers whose factors are looked up. Raises
     ValueError for a layout that `Layout.of` did not return for this branch.
     """
     sites = sites_of(functional, layout.modules)
@@ -179,7 +194,7 @@ def mixed(functional: FunctionalBranch, layout: Layout, slots: int, rank: int, *
         raise ValueError(f"found {layout}, expected one that Layout.of returned for this branch")
     room = Room(slots, rank, per_sample)
     tables = [table for module in sorted(sites) for table in tables_of(sites[module], layout, room)]
-    return Mixed(functional, layout, tables, MixedGraph(functional, tables, room).module(), room)
+    return Mixed(functional, layout, tables, MixedGraph(functional, tables, room, ops).module(), room)
 
 
 _HALF_MAX = torch.finfo(torch.float16).max

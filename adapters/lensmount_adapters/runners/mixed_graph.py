@@ -23,11 +23,10 @@ from lensmount_adapters.graph.functional import FunctionalBranch
 from lensmount_adapters.graph.sites import Call, Site
 from lensmount_adapters.runners.mixed_layout import Layout
 from lensmount_adapters.runners.mixed_ops import (
+    TORCH,
+    LowRankOps,
     add_bias,
     add_concatenated,
-    add_convolution,
-    add_linear,
-    add_pointwise,
     convolve_each,
     convolve_in_turn,
     scale,
@@ -69,6 +68,13 @@ class Table:
         """The table of these slots."""
         return torch.stack(tuple(slots)) if self.along is None else torch.cat(tuple(slots), self.along)
 
+    def part_of(self, table: Tensor, slot: int, slots: int) -> Tensor:
+        """A view of one slot of a joined table."""
+        if self.along is None:
+            return table[slot]
+        size = table.shape[self.along] // slots
+        return table.narrow(self.along, slot * size, size)
+
 
 def tables_of(site: Site, layout: Layout, room: Room) -> list[Table]:
     """The tables of the layer at this site."""
@@ -90,7 +96,10 @@ def tables_of(site: Site, layout: Layout, room: Room) -> list[Table]:
 class MixedGraph:
     """`MixedGraph(functional, tables, room).module()`: the branch as a function of activations, mask and tables."""
 
-    def __init__(self, functional: FunctionalBranch, tables: Sequence[Table], room: Room) -> None:
+    def __init__(
+        self, functional: FunctionalBranch, tables: Sequence[Table], room: Room, ops: LowRankOps = TORCH
+    ) -> None:
+        self._ops = ops
         self._functional = functional
         self._room = room
         self._graph = fx.Graph()
@@ -165,13 +174,13 @@ class MixedGraph:
         given = (y, x, self._tables[module, "A"], self._tables[module, "B"])
         slots = self._room.slots
         if call.function is F.linear:
-            return self._write(add_linear, *given, self._rows, slots)
+            return self._write(self._ops.linear, *given, self._rows, slots)
         if not self._room.per_sample:
             return self._write(add_concatenated, *given, self._mask, call.kind, call.geometry)
         stride = call.stride_of_one(self._values[f"{module}.weight"])
         if stride is not None:
-            return self._write(add_pointwise, *given, self._rows, slots, stride)
-        return self._write(add_convolution, *given, self._rows, slots, call.kind, call.geometry)
+            return self._write(self._ops.pointwise, *given, self._rows, slots, stride)
+        return self._write(self._ops.convolution, *given, self._rows, slots, call.kind, call.geometry)
 
     def _copy(self, node: fx.Node) -> fx.Node:
         if node in self._weights:

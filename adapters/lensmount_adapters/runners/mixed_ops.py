@@ -9,7 +9,7 @@ batch and image sizes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,6 +62,17 @@ def add_convolution(
     kernels = A.reshape(slots, -1, *A.shape[1:]).index_select(0, rows)  # [N, rank, in, *k]
     hidden = _convolved(x, kernels, kind, geometry)  # [N, rank, *]
     return _add_tokens(y, hidden.flatten(2).transpose(1, 2), _up(B, rows))
+
+
+class LowRankOps(NamedTuple):
+    """The functions that add the low-rank term of a layer whose factors are looked up."""
+
+    linear: Callable[..., Tensor]
+    pointwise: Callable[..., Tensor]
+    convolution: Callable[..., Tensor]
+
+
+TORCH = LowRankOps(add_linear, add_pointwise, add_convolution)
 
 
 def _down(A: Tensor, rows: Tensor, slots: int) -> Tensor:

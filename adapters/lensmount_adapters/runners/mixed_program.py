@@ -13,6 +13,7 @@ from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.programs.executor import Compiled, Program
 from lensmount_adapters.runners.mixed import Mixed, PackedFactors
 from lensmount_adapters.runners.mixed_layout import Layout
+from lensmount_adapters.runners.slab import Slab
 
 KEPT_PREPARED = 256  # adapters whose factors stay prepared; preparing those of another one takes 2 ms
 
@@ -29,13 +30,17 @@ class Mixable:
 
 @dataclass(frozen=True, slots=True)
 class MixedProgram:
-    """`program.run(activations, rows, program.pack(members))`: sample i belongs to the adapter `members[rows[i]]`."""
+    """`slots, factors = program.place(members)`, then `program.run(activations, rows, factors)`.
+
+    Sample i belongs to the adapter with the slot `rows[i]`.
+    """
 
     mixed: Mixed
     compiled: Compiled
     shape: Sequence[int]  # of the activations of an example
     prepared: OrderedDict[str, PackedFactors] = field(default_factory=OrderedDict)  # by digest, last used at the end
     lock: threading.Lock = field(default_factory=threading.Lock)  # of `prepared`
+    slab: Slab | None = None  # of a program that reads its factors where they are
 
     def factors_of(self, member: Mixable) -> PackedFactors:
         """Safe from any thread."""
@@ -50,8 +55,14 @@ class MixedProgram:
                 self.prepared.popitem(last=False)
         return factors
 
+    def place(self, digests: Sequence[str], prepared: Sequence[PackedFactors]) -> tuple[list[int], Sequence[Tensor]]:
+        """The slot of each adapter of a batch, and the factors to run with. Only the engine's thread calls it."""
+        if self.slab is not None:
+            return self.slab.place(digests, prepared)
+        return list(range(len(digests))), self.mixed.pack(prepared)
+
     def run(self, activations: Tensor, rows: Sequence[int], factors: Sequence[Tensor]) -> Tensor:
-        """Features [N, feature_dim] of activations [N, ...]. `factors` are those that `mixed.pack` returned."""
+        """Features [N, feature_dim] of activations [N, ...]. `factors` are those of `place` or `mixed.pack`."""
         return self.compiled.run((activations, self.mixed.mask(rows)), factors)
 
     def fuse(self, members: Sequence[Mixable]) -> Program:

@@ -29,7 +29,9 @@ from lensmount_adapters.runners.graph_mounting import GraphMounting
 from lensmount_adapters.runners.mixed import mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
+from lensmount_adapters.runners.mixed_triton import ops_for
 from lensmount_adapters.runners.mounting import BufferMounting, Mounting
+from lensmount_adapters.runners.slab import SLOTS, Slab
 from lensmount_adapters.trunks.identity import FLOAT, trunk_identity
 from lensmount_adapters.trunks.int8 import Int8Trunk
 
@@ -206,11 +208,14 @@ class SplitBackbone:
                 return
             layout, rank = self._wanted
         per_sample = self._executor.name != "openvino"  # runners/mixed.py says why
-        built = mixed(self._functional, layout, self._max_batch, rank, per_sample=per_sample)
-        name = f"{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}-{rank}-{self._max_batch}"
+        in_place = isinstance(self._branch, InPlace)
+        slots = max(SLOTS, self._max_batch) if in_place else self._max_batch
+        built = mixed(self._functional, layout, slots, rank, per_sample=per_sample, ops=ops_for(self.device))
+        name = f"{hashlib.sha256(repr(layout).encode()).hexdigest()[:16]}-{rank}-{slots}"
         inputs, idle = (self.example, built.mask([0] * len(self.example))), built.pack([])
         compiled = self._executor.compile(built.module, inputs, idle, f"{self.key}-{name}")
-        program = MixedProgram(built, compiled, self.example.shape)
+        slab = Slab(built, compiled) if isinstance(compiled, InPlace) else None
+        program = MixedProgram(built, compiled, self.example.shape, slab=slab)
         two = self.example[:1].expand(2, *self.example.shape[1:]).contiguous()
         program.run(two, [0, 0], idle)  # so that nothing is compiled in the engine's thread, even if the cost is known
         line = self._line(f"mixed {name}", lambda x: program.run(x, [0] * len(x), idle))
@@ -229,10 +234,10 @@ class SplitBackbone:
         assert program is not None  # `has_room` was asked, and a program is only replaced by one with more room
         prepared = [program.factors_of(member) for member, _ in members]  # once per adapter, so it is not in the costs
         started = time.perf_counter()
-        factors = program.mixed.pack(prepared)
+        slots, factors = program.place([member.digest for member, _ in members], prepared)
         self.pack_s = time.perf_counter() - started
         self._correct(pack=_nearer(self.costs.pack, self.pack_s / len(members)))
-        rows = [row for row, (_, count) in enumerate(members) for _ in range(count)]
+        rows = [slot for slot, (_, count) in zip(slots, members, strict=True) for _ in range(count)]
         started = time.perf_counter()
         features = program.run(activations, rows, factors)
         self.learn("mixed", len(rows), time.perf_counter() - started)
