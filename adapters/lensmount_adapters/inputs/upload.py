@@ -1,6 +1,8 @@
-"""From the host's memory to a device."""
+"""From the host's memory to a device, and back."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -14,3 +16,18 @@ def upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def download(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors on the host. Those of a GPU, of one dtype, come in one copy, for which the caller waits once.
+
+    A wait takes longer than the copy, and each tensor alone would have its own.
+    """
+    there = [tensor for tensor in tensors if tensor.is_cuda]
+    if not there:
+        return list(tensors)
+    joined = torch.cat([tensor.reshape(-1) for tensor in there])
+    here = torch.empty(joined.shape, dtype=joined.dtype, pin_memory=True).copy_(joined, non_blocking=True)
+    torch.cuda.current_stream(joined.device).synchronize()
+    parts = iter(torch.split(here.clone(), [tensor.numel() for tensor in there]))  # pinned memory is scarce
+    return [next(parts).view(tensor.shape) if tensor.is_cuda else tensor for tensor in tensors]

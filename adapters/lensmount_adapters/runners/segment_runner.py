@@ -28,6 +28,7 @@ from lensmount_adapters.backbone.fingerprint import nothing
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
+from lensmount_adapters.inputs.upload import download
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.batch import Batch, Share, ShareFeatures, batch_of, group_key, items_of, rows_of, take
 from lensmount_adapters.runners.costs import CostBook, mixed_groups
@@ -177,6 +178,7 @@ class SegmentRunner:
         unsplittable = [index for index, item in enumerate(items) if self._ready_for(item.adapter) is None]
         if unsplittable:
             self._merge_in_place(items, unsplittable, outcome)
+        outcome.scores = download(outcome.scores)  # of all adapters at once
         outcome.forward_s = time.perf_counter() - started - outcome.swap_s
         outcome.stages = self._watch.stages
         return outcome, kept_of(items, shadows, batches, self._split_of)
@@ -208,6 +210,7 @@ class SegmentRunner:
                 by_turn = maps.cpu().view(-1, len(share.items), *maps.shape[1:])  # [orientations, N, feature_dim, h, w]
                 for number, item in enumerate(share.items):
                     outcome.maps[item] = by_turn[:, number].clone()
+        outcome.scores = download(outcome.scores)  # of all adapters at once
         outcome.forward_s = time.perf_counter() - started
         outcome.stages = self._watch.stages
         return outcome
@@ -358,7 +361,7 @@ class SegmentRunner:
         adapter, items = result.share.adapter, result.share.items
         with batch.watch.stage("head", items):
             mean = adapter.averaged(adapter.logits(result.features.to(self._backbone.device)))
-            scores = probabilities(adapter.manifest.head, mean).cpu()  # [N, classes], or maps [N, classes, h, w]
+            scores = probabilities(adapter.manifest.head, mean)  # [N, classes], or maps [N, classes, h, w]
         for item, row in zip(items, scores, strict=True):
             outcome.scores[item] = row
         if batch.split.pools(adapter):

@@ -22,6 +22,7 @@ from lensmount_adapters.errors import SwapError
 from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
 from lensmount_adapters.graph.pooling import flat_columns, pooling_of, space_of
 from lensmount_adapters.graph.segments import Halves
+from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.programs.clock import clock_of
 from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
@@ -97,7 +98,7 @@ class SplitBackbone:
 
     def activations(self, images: Tensor) -> Tensor:
         """What enters the branch for preprocessed images [N, 3, (D,) H, W]; the images themselves without a trunk."""
-        images = images.to(self.device)
+        images = upload(images, self.device)
         return images if self.trunk is None else self.trunk(images)
 
     def pools(self, adapter: Adapter) -> bool:
