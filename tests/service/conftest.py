@@ -25,8 +25,8 @@ from tests.service.databases import database_kind as database_kind
 from tests.service.databases import database_url as database_url
 from tests.service.databases import empty_database_url as empty_database_url
 from tests.service.databases import postgresql as postgresql
+from tests.service.databases import postgresql_with_tables as postgresql_with_tables
 from tests.service.databases import reopen as reopen
-from tests.service.databases import with_tables as with_tables
 from tests.service.known_machine import KnownMachine
 from tests.service.recorded import recorded as recorded  # a fixture
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import socket
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Callable[..., str]]:
-    """`postgresql()` gives the URL of a new, empty database on a server that runs until the tests end.
-
-    `postgresql(url)` makes it a copy of that database.
-    """
+def postgresql() -> Iterator[Callable[[], str]]:
+    """`postgresql()` gives the URL of a new, empty database on a server that runs until the tests end."""
     pytest.importorskip("psycopg", reason='needs psycopg: pip install "lensmount[postgres]"')
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) or [
         Path(program) for program in [shutil.which("initdb")] if program
@@ -53,7 +49,7 @@ def postgresql() -> Iterator[Callable[..., str]]:
     url = f"postgresql://app@127.0.0.1:{port}/"
     try:
         _wait_for_postgresql(f"{url}postgres", folder / "log")
-        yield functools.partial(_fresh_database, url)
+        yield lambda: _fresh_database(url)
     finally:
         server.send_signal(3)  # SIGQUIT: PostgreSQL's immediate shutdown
         server.wait(30)
@@ -82,23 +78,37 @@ def _wait_for_postgresql(url: str, log: Path) -> None:
     raise RuntimeError(f"PostgreSQL does not start:\n{log.read_text()[-2000:]}")
 
 
-def _fresh_database(url: str, of: str = "template1") -> str:
+def _fresh_database(url: str) -> str:
     import psycopg
 
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(f"{url}postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {of.rpartition('/')[2]}")
+        connection.execute(f"CREATE DATABASE {name}")
     return f"{url}{name}"
 
 
 @pytest.fixture(scope="session")
-def with_tables(postgresql: Callable[..., str]) -> str:
-    """The URL of a PostgreSQL database that `postgresql` copies: a copy takes less than all migrations."""
+def postgresql_with_tables(postgresql: Callable[[], str]) -> str:
+    """The URL of a database with all tables, which one test after another uses: a new one is 8 MB in 300 files."""
     url = postgresql()
     database = Database(url)
     database.create()
     database.close()
     return url
+
+
+def _empty_tables(url: str) -> None:
+    """Delete the rows of all tables but those that tell the schema. Numbers start at 1 again."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        listed = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND NOT tablename = ANY(%s)"
+        names = [name for (name,) in connection.execute(listed, [["lensmount_schema", "alembic_version"]])]
+        connection.execute(f"TRUNCATE {', '.join(names)} RESTART IDENTITY")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -117,11 +127,13 @@ def empty_database_url(database_kind: str, request: pytest.FixtureRequest, tmp_p
 @pytest.fixture
 def database_url(
     database_kind: str, request: pytest.FixtureRequest, tmp_path: Path, machine: KnownMachine
-) -> str | Path:
-    """The URL or path of a database with all tables, once per kind."""
+) -> Iterator[str | Path]:
+    """The URL or path of a database with all tables and no rows, once per kind."""
     if database_kind == "postgresql":
-        return str(request.getfixturevalue("postgresql")(request.getfixturevalue("with_tables")))
-    return machine.create_tables(tmp_path)
+        yield (url := str(request.getfixturevalue("postgresql_with_tables")))
+        _empty_tables(url)
+    else:
+        yield machine.create_tables(tmp_path)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_ten_thousand_names_cost_little(tmp_path: Path, name: str) -> None:
 def test_only_names_of_the_key_s_own_tenant_are_suggested(reopen: Callable[[], Database], key: str, meant: str) -> None:
     names = sa.table("names", sa.column("key", sa.String))
     with reopen().write() as connection:
-        connection.exec_driver_sql("CREATE TABLE names (key VARCHAR(128))")
+        connection.exec_driver_sql("CREATE TEMPORARY TABLE names (key VARCHAR(128))")
         known = ("malaria", "lab1/smoking", "lab10/smokinh", "lab1/histology")
         connection.execute(names.insert(), [{"key": each} for each in known])
         assert similar_key(connection, names.c.key, sa.true(), key) == meant
