@@ -27,7 +27,7 @@ SLOW = frozenset(
         "adapters/runners/test_splits.py",
         "adapters/trunks/test_int8.py",
         "adapters/trunks/test_network.py",
-        "adapters/training/test_judge.py",
+        "adapters/training/test_int8.py",
         "adapters/backbone/test_inflate.py",
         "adapters/backbone/test_monai_networks.py",
         "adapters/backbone/test_packaged.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import safetensors.torch
 import typer
 from rich.console import Console
+from torch import Tensor
 
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import METADATA_KEY, dump_adapter, parse_adapter, write_adapter
@@ -21,6 +23,7 @@ from lensmount_adapters.report.card import model_card
 from lensmount_adapters.report.context import CardTexts
 from lensmount_adapters.report.write import tables
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
+from lensmount_adapters.training.evaluate import judged, read_samples
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.promises import RECORD, promise
@@ -28,6 +31,7 @@ from lensmount_adapters.training.result import on_threads, score_parts
 from lensmount_adapters.training.train_adapter import train
 from lensmount_adapters.training.training_data import load_training_data
 from lensmount_adapters.training.unfamiliar import with_familiarity
+from lensmount_adapters.trunks.int8 import Int8Trunks
 
 ZOO = Path(__file__).parent
 MAX_BYTES = 2_000_000
@@ -170,9 +174,12 @@ def main(
     promises: Annotated[
         bool, typer.Option("--promises", help="Keep the trained layers of the existing files; measure their promises.")
     ] = False,
+    precisions: Annotated[
+        bool, typer.Option("--precisions", help="Keep the existing files; record what an int8 trunk costs them.")
+    ] = False,
 ) -> None:
     """Train the zoo: three adapters and their cards."""
-    console = Console()
+    console, int8 = Console(), Int8Trunks()
     for recipe in RECIPES:
         if only and recipe.name not in only:
             continue
@@ -187,8 +194,10 @@ def main(
         )
         if promises:
             measure_promises(config)
-        elif not cards:
+        elif not cards and not precisions:
             _train(config, console)
+        if not cards:
+            measure_precisions(config, int8)
         if recipe.titles:
             give_titles(config.out, recipe.titles)
         content = config.out.read_bytes()
@@ -216,8 +225,7 @@ def give_titles(path: Path, titles: dict[str, str]) -> None:
     """Write the titles of the labels into the file at `path`; its tensors keep their bytes."""
     parsed = parse_adapter(path.read_bytes())
     manifest = parsed.manifest.model_copy(update={"titles": titles, "schema_version": 2})
-    data = safetensors.torch.save(dict(parsed.tensors), metadata={METADATA_KEY: Manifest.parse(manifest.dump()).dump()})
-    write_atomic(path, data)
+    write_manifest(path, parsed.tensors, manifest)
 
 
 def measure_promises(config: TrainingConfig) -> None:
@@ -241,6 +249,22 @@ def measure_promises(config: TrainingConfig) -> None:
         manifest = manifest.model_copy(update={"training": {**manifest.training, RECORD: facts}})
         manifest, _ = score_parts(loop, data, manifest, admit(dump_adapter(manifest, tensors, dtype), backbone))
         write_adapter(config.out, manifest, tensors, dtype)
+
+
+def measure_precisions(config: TrainingConfig, int8: Int8Trunks) -> None:
+    """Record in the file at `config.out` what an int8 trunk costs it on its test part. Its tensors keep their bytes."""
+    with on_threads(config.threads):
+        backbone, content = load_backbone(config.backbone, weights_from(config.weights)), config.out.read_bytes()
+        adapter, parsed = admit(content, backbone), parse_adapter(content)
+        folder, samples = read_samples(parsed.manifest, config.data, "test")
+        manifest = judged(parsed.manifest, adapter, backbone, int8, "test", folder, samples)
+        write_manifest(config.out, parsed.tensors, manifest)
+
+
+def write_manifest(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
+    """Write the file again with another manifest."""
+    metadata = {METADATA_KEY: Manifest.parse(manifest.dump()).dump()}
+    write_atomic(path, safetensors.torch.save(dict(tensors), metadata=metadata))
 
 
 def card(recipe: Recipe, config: TrainingConfig, manifest: Manifest, size_bytes: int) -> str:

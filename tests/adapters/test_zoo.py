@@ -16,12 +16,16 @@ from typer.testing import CliRunner
 
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.file import parse_adapter
+from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.cli.evaluate import evaluate
 from lensmount_adapters.cli.train import train
+from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.training import train_adapter
 from lensmount_adapters.training.config import TrainingConfig
+from lensmount_adapters.trunks.int8 import Int8Trunks
+from lensmount_adapters.trunks.judgement import RECORD, costs_nothing
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawFolder
@@ -146,3 +150,31 @@ def test_a_shipped_file_gets_promises_afterwards_and_keeps_its_trained_layers(
     card = zoo.card(replace(zoo.RECIPES[0], name="shapes"), config, after.manifest, len(content))
     assert "promises were measured afterwards" in card
     assert "--calibration off" in card
+
+
+def test_a_record_of_int8_is_of_the_trunk_that_a_server_makes_and_decides_for_auto(backbone: Backbone) -> None:
+    allowed = {}
+    for path in ZOO.glob("*.safetensors"):
+        adapter = admit(path.read_bytes(), backbone)
+        at = Segments(backbone.module).halves([delta.target.name for delta in adapter.deltas]).at
+        recipe = Int8Trunks().recipe(backbone, at)
+        assert adapter.manifest.training[RECORD]["int8"]["trunk"] == recipe, "Fix: adapters/zoo/train.py --precisions"
+        allowed[path.stem] = costs_nothing(adapter.manifest, recipe)
+    assert allowed == {"malaria": True, "histology": True, "smoking": False}  # its calibration error grows by 0.013
+
+
+def test_recording_what_int8_costs_keeps_the_tensors_and_everything_else_of_the_record(
+    zoo: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (ZOO / "malaria.safetensors").read_bytes()
+    (tmp_path / "malaria.safetensors").write_bytes(before)
+    monkeypatch.setattr(zoo, "read_samples", lambda *_: (None, []))
+
+    def judged(manifest: Manifest, *_: object) -> Manifest:
+        return manifest.model_copy(update={"training": {**manifest.training, RECORD: {"int8": 1}}})
+
+    monkeypatch.setattr(zoo, "judged", judged)
+    zoo.measure_precisions(TrainingConfig(tmp_path, "malaria", tmp_path / "malaria.safetensors"), Int8Trunks())
+    old, new = parse_adapter(before), parse_adapter((tmp_path / "malaria.safetensors").read_bytes())
+    assert all(tensor.equal(new.tensors[name]) for name, tensor in old.tensors.items())
+    assert {**old.manifest.training, RECORD: {"int8": 1}} == new.manifest.training

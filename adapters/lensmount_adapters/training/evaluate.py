@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from lensmount_adapters.adapter.adapter import Adapter, ComputesFeatures
 from lensmount_adapters.adapter.admission import admit
 from lensmount_adapters.adapter.backbone_of import backbone_of
 from lensmount_adapters.adapter.file import parse_adapter
@@ -14,7 +16,7 @@ from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
 from lensmount_adapters.data.split import few_shot, split_folder, with_calibration
-from lensmount_adapters.errors import DatasetError
+from lensmount_adapters.errors import BackboneError, DatasetError
 from lensmount_adapters.explain.heat_maps import heat_maps
 from lensmount_adapters.inputs.limits import ImageLimits
 from lensmount_adapters.inputs.prepare import suffixes_of
@@ -27,8 +29,16 @@ from lensmount_adapters.report.write import found_json, write_evaluation_report
 from lensmount_adapters.training.answer import scored_part, served_logits
 from lensmount_adapters.training.before import comparable, version_before
 from lensmount_adapters.training.calibration_images import SHARE
+from lensmount_adapters.training.training_data import TrainingData
+from lensmount_adapters.trunks.int8 import Int8Trunks
+from lensmount_adapters.trunks.judgement import FLOAT32, INT8, Figures, recorded
+from lensmount_adapters.trunks.network import Int8Network
 from lensmount_adapters.trust.assess import assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
+
+log = logging.getLogger(__name__)
+
+JUDGED_ON = ("test", "validation")  # of which the first that has images shows what int8 costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,3 +206,45 @@ def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolde
         return folder, list(folder.samples)
     folder = read_folder(data, record.get("group_regex"), manifest.labels, suffixes, depth, limits)
     return folder, reproduce_split(manifest, folder, split)
+
+
+def with_judgement(
+    manifest: Manifest, adapter: Adapter, backbone: Backbone, data: TrainingData, int8: Int8Trunks
+) -> Manifest:
+    """The manifest with the figures of both precisions on the run's test part, or its validation part without one.
+
+    Unchanged if there is neither, or if this backbone has no int8 trunk; the log says so.
+    """
+    part = next((part for part in JUDGED_ON if data.samples(part)), None)
+    if part is None:
+        return manifest
+    try:
+        return judged(manifest, adapter, backbone, int8, part, data.folder, data.samples(part))
+    except BackboneError as error:
+        log.info("%s: not judged in int8: %s", manifest.name, error)
+        return manifest
+
+
+def judged(
+    manifest: Manifest,
+    adapter: Adapter,
+    backbone: Backbone,
+    int8: Int8Trunks,
+    part: str,
+    folder: ImageFolder,
+    samples: list[Sample],
+) -> Manifest:
+    """The manifest with the figures of float32 and int8 on these samples.
+
+    Raises BackboneError without an int8 trunk.
+    """
+    network = Int8Network(backbone, int8, [delta.target.name for delta in adapter.deltas])
+
+    def figures(computed_by: ComputesFeatures, trunk: str = "") -> Figures:
+        logits = served_logits(adapter, backbone, folder, samples, network=computed_by)
+        scored = scored_part(manifest, samples, logits)
+        error = calibration(scored.truth, scored.scores).error
+        return Figures(part, len(samples), round(scored.metrics.balanced_accuracy, 6), round(error, 6), trunk)
+
+    found = recorded({FLOAT32: figures(backbone), INT8: figures(network, network.recipe)})
+    return manifest.model_copy(update={"training": {**manifest.training, **found}})

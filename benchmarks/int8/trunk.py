@@ -7,7 +7,7 @@ Every contender runs once per round, so other load affects all of them alike; ra
     hot NAME        ours, one adapter whose merged weights are resident, everything in NAME
     int8 NAME       ours, the same with the trunk in int8 and the branch in NAME
 
-    python benchmarks/int8.py [--rounds 15] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
+    python -m benchmarks.int8.trunk [--rounds 15] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from shared import machine, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-from shared.contenders import (  # type: ignore[import-not-found]
+from benchmarks.shared import machine, results
+from benchmarks.shared.contenders import (
     ADAPTED,
     Whole,
     draw_adapters,
