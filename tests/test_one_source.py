@@ -76,7 +76,7 @@ def test_these_options_and_no_others_are_missing_from_jobs_and_from_the_command(
 
 def test_the_server_takes_the_options_of_jobs_with_their_defaults() -> None:
     taken = {name: field.default for name, field in JobSubmission.model_fields.items()}
-    del taken["dataset"], taken["adapter"]
+    del taken["kind"], taken["dataset"], taken["adapter"]
     assert taken == {name: option.default for name, option in OF_JOBS.items()}
     assert submission().hyper_parameters() == {
         option.name: option.default for option in TRAINING_OPTIONS if not option.not_in_jobs

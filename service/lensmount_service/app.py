@@ -56,6 +56,7 @@ from lensmount_service.routes import (
 )
 from lensmount_service.routes import audit as audit_routes
 from lensmount_service.routes import tokens as token_routes
+from lensmount_service.routes.archives.jobs import PredictJobs
 from lensmount_service.routes.context import AppContext, Training
 from lensmount_service.routes.decoding import input_limits
 from lensmount_service.routes.docs import DESCRIPTION as DESCRIPTION_PATH
@@ -154,7 +155,8 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with engine, audit, scrubber, context.keeper, context.pairs:
             await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
-            async with warmed(catalog, engine, training.stopping):
+            predicting = PredictJobs(context, app.state.predictor)
+            async with warmed(catalog, engine, training.stopping), predicting.running():
                 reaping = asyncio.create_task(_reap(training.jobs))
                 yield
                 reaping.cancel()

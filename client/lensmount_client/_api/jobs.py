@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lensmount_client._api.read import body_of
@@ -49,6 +49,18 @@ def submit_job(
         raise InvalidInput(
             f"options: found a value that is not JSON ({error}), expected strings, numbers, true or false"
         ) from error
+    return Call("POST", "/jobs", _read, content=body, content_type=JSON, headers={"Idempotency-Key": key})
+
+
+def submit_predict(
+    dataset: str | Dataset, adapters: Sequence[str], priority: int, idempotency_key: str | None
+) -> Call[JobInfo]:
+    """A job that labels a dataset. Without a key a random one is used, as for `submit_job`."""
+    key = secrets.token_hex(16) if idempotency_key is None else idempotency_key
+    if not KEY.fullmatch(key):
+        raise InvalidInput(f"idempotency_key: found {key!r}, expected 1 to 128 visible ASCII characters")
+    fields = {"kind": "predict", "dataset": checked_dataset(dataset), "adapters": list(adapters), "priority": priority}
+    body = json.dumps(fields).encode()
     return Call("POST", "/jobs", _read, content=body, content_type=JSON, headers={"Idempotency-Key": key})
 
 

@@ -49,6 +49,7 @@ def job_of(fields: JsonFields) -> JobInfo:
         workers=fields.integer_or_none("workers"),
         tenant=tenant_of(fields),
         owner=fields.string_or_none("owner"),
+        kind=fields.string_or_none("kind") or "train",
         canary=fields.number_or_none("canary"),
     )
 
@@ -125,6 +126,9 @@ def _result(fields: JsonFields) -> JobResult:
         seconds=fields.number_or_none("seconds"),
         metrics=metrics.value if metrics else {},
         files=fields.strings("files") if "files" in fields.value else (),
+        images=fields.integer_or_none("images"),
+        rows=fields.integer_or_none("rows"),
+        failed=fields.integer_or_none("failed"),
     )
 
 

@@ -20,7 +20,10 @@ INTERRUPTED = 130
 def batch(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGES", help='Folders (all images in them), files, patterns ("*.png").'),
+        typer.Argument(
+            metavar="IMAGES",
+            help='Folders (all images in them), files, patterns ("*.png"), or a dataset on the server.',
+        ),
     ],
     adapter: Annotated[
         str,

@@ -51,6 +51,8 @@ def _rows(info: JobInfo) -> Iterator[tuple[str, str]]:
 def outcome(info: JobInfo) -> str:
     if info.state == "running" and info.progress and not info.progress.trains:
         return info.progress.phase or ""
+    if info.kind == "predict" and info.state == "running" and info.progress:
+        return f"{info.progress.phase} {info.progress.step}/{info.progress.steps}"
     if info.state == "running" and info.progress and info.progress.epochs:
         return f"{info.progress.phase or 'training'} epoch {info.progress.epoch}/{info.progress.epochs}"
     if info.error is not None:
@@ -58,6 +60,8 @@ def outcome(info: JobInfo) -> str:
     if info.result is None:
         return ""
     adapter = info.result.adapter
+    if info.result.rows is not None:
+        return f"{info.result.rows:,} rows" + (f", {info.result.failed:,} images failed" if info.result.failed else "")
     if not info.result.published or adapter is None:
         return "not published"
     return f"published {adapter.name}@{adapter.version}{_alias(info)}"

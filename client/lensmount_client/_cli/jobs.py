@@ -344,12 +344,16 @@ def watch_until_it_ends(job_id: str, server: ServerOptions, timeout_s: float | N
         print_table(described_job(job.info, curves=False))
         for hint in _what_next(job.info, server):
             print_note(hint)
-    raise typer.Exit(FAILED if job.state != "succeeded" else 0 if job.published else NOT_PUBLISHED)
+    done = job.published or job.info.kind == "predict"
+    raise typer.Exit(FAILED if job.state != "succeeded" else 0 if done else NOT_PUBLISHED)
 
 
 def _what_next(info: JobInfo, server: ServerOptions) -> Iterator[str]:
     result = info.result
     fetch = again("download", info.id, server)
+    if info.kind == "predict":
+        yield f"Get the rows: {fetch} results.jsonl"
+        return
     if result is None or result.adapter is None:
         push = f"lensmount adapters push adapter.safetensors --name {info.adapter}{server.url_flag}"
         yield f"Publish it anyway: {fetch} adapter.safetensors && {push}"

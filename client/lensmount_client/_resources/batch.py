@@ -40,10 +40,13 @@ from lensmount_client._http.concurrency import abounded_map, bounded_map
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._problem import Problem
 from lensmount_client._reference import Reference
+from lensmount_client._resources.batch_dataset import alabel_dataset, dataset_of, label_dataset
 from lensmount_client._resources.evaluation import OF_THE_IMAGE
+from lensmount_client._resources.jobs import AsyncJobs, Jobs
 from lensmount_client._resources.many import adapter_list
 from lensmount_client._show.progress import reporting
 from lensmount_client._types.batch import BATCH_COLUMNS, BatchResult
+from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.predictions import Prediction
 from lensmount_client._types.progress import Report
 from lensmount_client._types.results import AdapterId
@@ -66,13 +69,14 @@ Steps: TypeAlias = "Generator[Call[list[list[Prediction]]] | float, Any, Answere
 class Batch:
     """`client.batch("cells/", "malaria", "results.parquet", progress=True)`."""
 
-    def __init__(self, send: SendCall, sleep: Callable[[float], object]) -> None:
+    def __init__(self, send: SendCall, sleep: Callable[[float], object], jobs: Jobs) -> None:
         self._send = send
+        self._jobs = jobs
         self._sleep = sleep
 
     def __call__(
         self,
-        source: str | Path | Sequence[str | Path] | BatchSource,
+        source: str | Path | Sequence[str | Path] | Dataset | BatchSource,
         adapter: str | Sequence[str],
         out: str | Path,
         *,
@@ -80,13 +84,17 @@ class Batch:
     ) -> BatchResult:
         """Label each image of `source` with each adapter, and write the rows to `out`: .parquet, .csv or .jsonl.
 
-        `source` is a folder, a pattern, a list of them and of files, or an object with `names()` and `read(name)`. The
+        `source` is a folder, a pattern, a list of them and of files, an object with `names()` and `read(name)`, or a
+        dataset on the server: `name`, `name@2`, unless a folder has this name, or what `datasets.push` returned. The
         versions that the adapters stand for at the start answer all images. An image that cannot be read has rows with
         an `error`. The server computes these images while nobody else asks, and of images that it knows only the layers
         that an adapter changes. A call that was killed and is repeated resumes. `progress` is as for
         `predict_many`. Raises InvalidInput for wrong use, CannotWrite, AdapterNotFound, and the error of a server that
         has no answer for 10 minutes.
         """
+        if (dataset := dataset_of(source)) is not None:
+            return label_dataset(self._jobs, dataset, adapter_list(adapter), Path(out), progress)
+        assert not isinstance(source, Dataset)
         with _Run.of(source, adapter, out) as run, reporting(progress, run.total) as report:
             run.begin(lambda resolving: run_operation(resolving, self._send))
             answers = bounded_map(self._answered(run), run.chunks(), concurrency=CONCURRENCY, ordered=True)
@@ -121,19 +129,23 @@ class Batch:
 class AsyncBatch:
     """Like `Batch`, for AsyncClient: `await client.batch("cells/", "malaria", "results.parquet")`."""
 
-    def __init__(self, send: AsyncSendCall, sleep: Callable[[float], Awaitable[object]]) -> None:
+    def __init__(self, send: AsyncSendCall, sleep: Callable[[float], Awaitable[object]], jobs: AsyncJobs) -> None:
         self._send = send
+        self._jobs = jobs
         self._sleep = sleep
 
     async def __call__(
         self,
-        source: str | Path | Sequence[str | Path] | BatchSource,
+        source: str | Path | Sequence[str | Path] | Dataset | BatchSource,
         adapter: str | Sequence[str],
         out: str | Path,
         *,
         progress: bool | Report = False,
     ) -> BatchResult:
         """See `Client.batch`."""
+        if (dataset := dataset_of(source)) is not None:
+            return await alabel_dataset(self._jobs, dataset, adapter_list(adapter), Path(out), progress)
+        assert not isinstance(source, Dataset)
         with _Run.of(source, adapter, out) as run, reporting(progress, run.total) as report:
             await run.abegin(lambda resolving: arun_operation(resolving, self._send))
             answers = abounded_map(self._answered(run), run.chunks(), concurrency=CONCURRENCY, ordered=True)

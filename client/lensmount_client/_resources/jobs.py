@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Sequence
 from typing import Unpack
 
 from lensmount_client._api import jobs as endpoints
 from lensmount_client._errors import InvalidInput
 from lensmount_client._http.operation import AsyncSendCall, Operation, SendCall, arun_operation, run_operation
 from lensmount_client._resources.job import AsyncFollow, AsyncJob, Follow, Job
+from lensmount_client._resources.many import adapter_list
 from lensmount_client._types.datasets import Dataset
 from lensmount_client._types.job_options import JobOptions
 from lensmount_client._types.jobs import JobInfo
 
 PAGE_SIZE = 100  # jobs per request
+RESULTS = "results.jsonl"  # the file of a job that labels a dataset
 
 
 class Jobs:
@@ -39,6 +42,23 @@ class Jobs:
         JobsFull, IdempotencyKeyReuse.
         """
         return self._job(self._send(endpoints.submit_job(dataset, adapter, options, idempotency_key)))
+
+    def predict(
+        self,
+        dataset: str | Dataset,
+        adapter: str | Sequence[str],
+        *,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Queue a job that labels the images of `dataset` with adapters, while nobody else asks the server.
+
+        Its result is the file results.jsonl, with a row for each image and adapter; `client.batch` writes it as Parquet
+        or CSV, too. The versions that the adapters stand for now answer all images. Raises DatasetNotFound,
+        AdapterNotFound, InvalidRequest, JobsFull.
+        """
+        call = endpoints.submit_predict(dataset, adapter_list(adapter), priority, idempotency_key)
+        return self._job(self._send(call))
 
     def get(self, job_id: str) -> Job:
         """One job. Raises JobNotFound."""
@@ -69,6 +89,18 @@ class AsyncJobs:
     ) -> AsyncJob:
         """See `Jobs.submit`."""
         return self._job(await self._send(endpoints.submit_job(dataset, adapter, options, idempotency_key)))
+
+    async def predict(
+        self,
+        dataset: str | Dataset,
+        adapter: str | Sequence[str],
+        *,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+    ) -> AsyncJob:
+        """See `Jobs.predict`."""
+        call = endpoints.submit_predict(dataset, adapter_list(adapter), priority, idempotency_key)
+        return self._job(await self._send(call))
 
     async def get(self, job_id: str) -> AsyncJob:
         """See `Jobs.get`."""

@@ -12,6 +12,7 @@ from lensmount_client._types.results import AdapterId
 ENDED = ("succeeded", "failed", "cancelled")
 STATES = ("queued", "running", *ENDED)
 TRAINING = ("searching", "caching", "training", "calibrating")  # phases with epochs and steps
+PREDICTING = "predicting"  # of a job that labels a dataset; its steps are images
 AFTER_TRAINING = ("judging", "reporting", "publishing")
 PHASES = (*TRAINING, *AFTER_TRAINING)  # of a running job, in order; a newer server may have others
 
@@ -62,7 +63,7 @@ class JobProgress:
     @property
     def trains(self) -> bool:
         """True while epochs and steps advance. In later phases they keep the values of the last step."""
-        return self.phase is None or self.phase in TRAINING
+        return self.phase in (None, PREDICTING, *TRAINING)
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,9 @@ class JobResult:
     seconds: float | None
     metrics: Mapping[str, Any]  # {"validation": {...}, "test": {...}}
     files: tuple[str, ...]
+    images: int | None = None  # the next three are of a job that labels a dataset
+    rows: int | None = None
+    failed: int | None = None  # images that cannot be read
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,7 @@ class JobInfo:
     workers: int | None = None  # that could take it while it is queued; None if the server does not say
     tenant: str = "default"  # whose job it is
     owner: str | None = None  # the name of the token that submitted it, if that is known
+    kind: str = "train"  # or predict
     canary: float | None = None  # percent of the requests of its alias; None: the alias moves
 
     @property

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -34,6 +34,7 @@ MEDIA_TYPES = {
     "metrics.json": "application/json",
     "metrics.png": "image/png",
     "log.txt": "text/plain; charset=utf-8",
+    "results.jsonl": "application/x-ndjson",
 }
 
 
@@ -96,6 +97,39 @@ class JobFiles:
             target = self._folder / job_id / name
             Path(file.name).replace(target)
             fsync_folder(target.parent)
+
+    def journal(self, job_id: str) -> Path:
+        """The checkpoint of a job that a server does itself: a line for each image, complete ones only."""
+        path = self._folder / job_id / CHECKPOINT
+        with storage("the files of jobs"):
+            path.parent.mkdir(exist_ok=True)
+            with path.open("ab+") as file:
+                file.seek(0)
+                file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
+        return path
+
+    def append(self, job_id: str, token: str, data: bytes) -> None:
+        """Add to the journal, durable before this returns. Raises LeaseLost, StoredTooMuch or StorageFull."""
+        with self._jobs.holding(job_id, token) as connection, storage("the files of jobs"):
+            path = self._folder / job_id / CHECKPOINT
+            self._jobs.charge_files(connection, job_id, sum(self._sizes(job_id).values()) + len(data))
+            fault("job_files.write")
+            with path.open("ab") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def put(self, job_id: str, token: str, name: str, lines: Iterable[bytes]) -> None:
+        """Store a file that a server made itself. Raises LeaseLost, StoredTooMuch or StorageFull."""
+        temporary = self._begin(job_id, token, name)
+        try:
+            with temporary.open("wb") as file:
+                with storage("the files of jobs"):
+                    file.writelines(lines)
+                self._keep(job_id, token, name, file)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def delete(self, job_id: str, expected: Precondition = ANY) -> None:
         """Delete all files of a job that has ended. A second call changes nothing.

@@ -11,6 +11,9 @@ from lensmount_service.store.keys import DEFAULT_TENANT
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 
+Kind = Literal["train", "predict"]
+
+
 STATES: tuple[State, ...] = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
@@ -34,6 +37,7 @@ class DatasetPin:
 class JobRequest:
     """What a client asks for. `hyper_parameters` are fields of TrainingConfig; `backbone` is a fingerprint.
 
+    A job of the kind `predict` has its adapters as `hyper_parameters`, and its first one as `adapter`.
     Dataset and adapter have the names that `tenant` gives them. `owner` is the actor who submits the job,
     and only one `by_admin` moves a protected alias. With `canary`, a percentage, an existing alias stays, and
     the new version becomes its canary. `traceparent` is the span of the request, of which the job is a part;
@@ -50,6 +54,7 @@ class JobRequest:
     margin: float = 0.01
     force: bool = False
     canary: float | None = None
+    kind: Kind = "train"
     tenant: str = DEFAULT_TENANT
     owner: str | None = None
     by_admin: bool = False

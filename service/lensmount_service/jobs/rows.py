@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from lensmount_service.errors import NotFound
 from lensmount_service.jobs.lease import LEASE_S
 from lensmount_service.jobs.lease_watch import LeaseWatch
-from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, State
+from lensmount_service.jobs.records import ENDED, DatasetPin, Event, Job, JobRequest, Kind, State
 from lensmount_service.jobs.schema import event_table, job_table
 from lensmount_service.store.database import Database
 from lensmount_service.store.keys import DEFAULT_TENANT, Charge, free_of_charge, key_of, name_of
@@ -152,6 +152,11 @@ def is_waiting(now: float) -> sa.ColumnElement[bool]:
     return sa.and_(_jobs.state == "queued", over)
 
 
+def of_kind(kind: Kind) -> sa.ColumnElement[bool]:
+    """Only the jobs that do this."""
+    return _jobs.kind.is_(None) if kind == "train" else _jobs.kind == kind
+
+
 def of_tenant(tenant: str) -> sa.ColumnElement[bool]:
     """Only the jobs of a tenant."""
     return _jobs.tenant.is_(None) if tenant == DEFAULT_TENANT else _jobs.tenant == tenant
@@ -175,6 +180,7 @@ def columns_of(request: JobRequest) -> dict[str, Any]:
     pin, tenant = request.dataset, request.tenant
     return {
         **values,
+        "kind": None if request.kind == "train" else request.kind,
         "by_admin": request.by_admin,
         "tenant": None if tenant == DEFAULT_TENANT else tenant,
         "adapter": key_of(tenant, request.adapter),
@@ -195,6 +201,7 @@ def job_of(row: Any) -> Job:
             row.dataset if row.shared_dataset else None,
         ),
         adapter=name_of(row.adapter),
+        kind=row.kind or "train",
         tenant=row.tenant or DEFAULT_TENANT,
         by_admin=bool(row.by_admin),
         **{name: getattr(row, name) for name in _SAME_NAME},

@@ -44,6 +44,7 @@ job_table = sa.Table(
     sa.Column("shared_dataset", sa.String(72)),  # public/NAME, if the dataset was named so
     sa.Column("canary", sa.Float),  # percent of the requests of its alias; null: the alias moves
     sa.Column("file_bytes", sa.BigInteger),  # of its files, the checkpoint included; null before schema 10
+    sa.Column("kind", sa.String(16)),  # null for one that trains
     sa.Index("ix_jobs_claim", "state", "priority", "number"),
     sa.Index("ix_jobs_dataset", "dataset", "dataset_version"),
 )

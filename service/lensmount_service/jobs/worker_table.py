@@ -49,6 +49,6 @@ class WorkerTable:
             now = self._database.now(connection)
             asking = sa.select(_workers.name).where(_workers.backbone == backbone, _workers.seen_at >= now - SEEN_S)
             training = sa.select(_jobs.lease_owner).where(
-                _jobs.state == "running", _jobs.backbone == backbone, _jobs.lease_until >= now
+                _jobs.state == "running", _jobs.backbone == backbone, _jobs.kind.is_(None), _jobs.lease_until >= now
             )
             return len({*connection.execute(asking).scalars(), *connection.execute(training).scalars()})

@@ -6,7 +6,7 @@ Each write carries the lease's token and is refused once another worker has clai
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, Literal, Protocol
@@ -14,8 +14,8 @@ from typing import Any, Literal, Protocol
 import sqlalchemy as sa
 
 from lensmount_service.errors import JobConflict, LeaseLost
-from lensmount_service.jobs.records import Event, Job, Lease, Published
-from lensmount_service.jobs.rows import JobRows, is_waiting, job_of, job_row
+from lensmount_service.jobs.records import Event, Job, Kind, Lease, Published
+from lensmount_service.jobs.rows import JobRows, is_waiting, job_of, job_row, of_kind
 from lensmount_service.jobs.schema import event_table, job_table, publication_table
 from lensmount_service.store.keys import DEFAULT_TENANT, name_of
 
@@ -25,7 +25,7 @@ _jobs = job_table.c
 class JobQueue(Protocol):
     """All that a worker needs of the job table. Those that write, except `claim`, raise LeaseLost."""
 
-    def claim(self, owner: str, backbone: str) -> Lease | None: ...
+    def claim(self, owner: str, backbone: str, kind: Kind = "train") -> Lease | None: ...
 
     def beat(self, lease: Lease, progress: dict[str, Any] | None = None) -> bool: ...
 
@@ -53,8 +53,11 @@ class JobQueue(Protocol):
 class WorkerVerbs(JobRows):
     """`lease = jobs.claim("me", backbone)`, `jobs.beat(lease)`, `jobs.finish(lease, "succeeded")`."""
 
-    def claim(self, owner: str, backbone: str) -> Lease | None:
-        """Claim the most urgent job that is queued or whose lease has expired; None if there is none."""
+    def claim(self, owner: str, backbone: str, kind: Kind = "train") -> Lease | None:
+        """Claim the most urgent job that is queued or whose lease has expired; None if there is none.
+
+        Workers train; a server predicts.
+        """
         if not self._has_claimable():
             return None
         with self.database.write() as connection:
@@ -63,6 +66,7 @@ class WorkerVerbs(JobRows):
             query = (
                 sa.select(_jobs.id, _jobs.attempt, _jobs.started_at)
                 .where(sa.or_(is_waiting(now), _jobs.id.in_(self._expired(connection))), _jobs.backbone == backbone)
+                .where(of_kind(kind))
                 .order_by(_jobs.priority.desc(), _jobs.number)
                 .limit(1)
             )
@@ -127,10 +131,12 @@ class WorkerVerbs(JobRows):
         state: Literal["succeeded", "failed", "cancelled"],
         outcome: dict[str, Any] | None = None,
         error: tuple[str, str] | None = None,
+        also: Callable[[sa.Connection], object] = lambda connection: None,
     ) -> None:
-        """End the job. Raises LeaseLost."""
+        """End the job, and do `also` in the same transaction. Raises LeaseLost."""
         with self.holding(lease.id, lease.token) as connection:
             self._end(connection, lease.id, state, outcome, error)
+            also(connection)
 
     def try_again(self, lease: Lease, error: tuple[str, str], delay_s: float) -> None:
         """Queue the job for another attempt, or fail it after its last one. Raises LeaseLost."""

@@ -20,6 +20,7 @@ from lensmount_service.jobs.bounds import refusal_of
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.log import log_lines
 from lensmount_service.jobs.records import Job, JobRequest, State
+from lensmount_service.routes.archives.request import predict_request
 from lensmount_service.routes.context import Context, TenantContext, TenantTraining
 from lensmount_service.routes.route import Route
 from lensmount_service.store.precondition import Precondition
@@ -32,6 +33,8 @@ from lensmount_service.web.job_schemas import (
     JobInfo,
     JobList,
     JobSubmission,
+    PredictSubmission,
+    Submission,
     event_data,
     job_info,
 )
@@ -59,26 +62,35 @@ PathJob = Annotated[Job, Depends(_job_of)]
     "",
     status_code=201,
     responses={200: {"model": JobInfo, "description": "This Idempotency-Key has already created this job."}},
-    summary="Train an adapter from a dataset",
+    summary="Train an adapter from a dataset, or label a dataset",
 )
 async def submit(
     context: Context,
-    submission: JobSubmission,
+    submission: Submission,
     response: Response,
     expected: Expected,
     key: Annotated[str | None, Header(alias="Idempotency-Key", pattern=r"^[!-~]{1,128}$")] = None,
 ) -> JobInfo:
     """The job is durable once this responds. The same Idempotency-Key with the same body returns the same job.
 
-    If-Match and If-None-Match are about the job that this key made.
+    If-Match and If-None-Match are about the job that this key made. A job of the kind `predict` labels the images of
+    the dataset with adapters: the server works on it while nobody else asks, and its result is the file results.jsonl.
     """
+    body = json.dumps(submission.model_dump(), sort_keys=True).encode()
+    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
+    if isinstance(submission, PredictSubmission):
+        predicting = await predict_request(context, submission, current().traceparent)
+        job, created = await asyncio.to_thread(
+            context.training.jobs.submit, predicting.request, key, digest, predicting.check, expected
+        )
+        response.status_code = 201 if created else 200
+        response.headers["Location"] = f"/jobs/{job.id}"
+        return await _info(context.training, job, response)
     require_name(submission.adapter)
     context.catalog.require_own_signature()  # now, and not after hours of training
     if submission.alias is not None:
         require_name(submission.alias, "alias")
     submission.require_alias()
-    body = json.dumps(submission.model_dump(), sort_keys=True).encode()
-    digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     hyper_parameters = submission.hyper_parameters()
     traceparent = current().traceparent
     work = partial(_submit, context, submission, hyper_parameters, traceparent, key, digest, expected)
@@ -274,9 +286,13 @@ async def _info(training: TenantTraining, job: Job, response: Response) -> JobIn
 def _infos(training: TenantTraining, jobs: Sequence[Job]) -> list[JobInfo]:
     """The jobs with their histories. Queued jobs also have the number of workers that could claim them."""
     histories = training.jobs.histories(jobs)
-    backbones = {job.request.backbone for job in jobs if job.state == "queued"}
+
+    def waits_for_worker(job: Job) -> bool:
+        return job.state == "queued" and job.request.kind == "train"
+
+    backbones = {job.request.backbone for job in jobs if waits_for_worker(job)}
     workers = {backbone: training.workers.count(backbone) for backbone in backbones}
     return [
-        job_info(job, histories[job.id], workers[job.request.backbone] if job.state == "queued" else None)
+        job_info(job, histories[job.id], workers[job.request.backbone] if waits_for_worker(job) else None)
         for job in jobs
     ]

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
 
 from lensmount_adapters.characters import refused_character
 from lensmount_adapters.errors import TrainingError
@@ -18,11 +27,11 @@ from lensmount_adapters.strict import whole
 from lensmount_adapters.text.prompts import Prompts
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.jobs.records import DatasetPin, Event, Job, State, iso
+from lensmount_service.jobs.records import DatasetPin, Event, Job, Kind, State, iso
 from lensmount_service.store.keys import PUBLIC
 from lensmount_service.store.references import require_name
 
-_OWN = frozenset({"dataset", "adapter", *(option.name for option in JOB_OPTIONS)})
+_OWN = frozenset({"kind", "dataset", "adapter", *(option.name for option in JOB_OPTIONS)})
 
 
 def _plain_text(text: str) -> str:
@@ -89,6 +98,7 @@ class _Submission(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
+    kind: Literal["train"] = "train"
     dataset: str = Field(max_length=96, examples=["cells", "cells@2"])
     adapter: str = Field(max_length=64, examples=["malaria"])
 
@@ -119,13 +129,17 @@ class _Submission(BaseModel):
 
     def dataset_reference(self) -> tuple[str, int | None]:
         """The dataset's name and version; the version is None for the latest. Raises RequestInvalid."""
-        match = re.fullmatch(r"([^@]+)(?:@([1-9][0-9]{0,8}))?", self.dataset)
-        if match is None:
-            raise RequestInvalid(
-                "found a dataset reference that cannot be read, expected name or name@version", code="invalid_reference"
-            )
-        require_name(match[1].removeprefix(f"{PUBLIC}/"), "dataset name")
-        return match[1], int(match[2]) if match[2] else None
+        return dataset_reference(self.dataset)
+
+
+def dataset_reference(text: str) -> tuple[str, int | None]:
+    match = re.fullmatch(r"([^@]+)(?:@([1-9][0-9]{0,8}))?", text)
+    if match is None:
+        raise RequestInvalid(
+            "found a dataset reference that cannot be read, expected name or name@version", code="invalid_reference"
+        )
+    require_name(match[1].removeprefix(f"{PUBLIC}/"), "dataset name")
+    return match[1], int(match[2]) if match[2] else None
 
 
 if TYPE_CHECKING:
@@ -137,6 +151,32 @@ else:
         __doc__=_Submission.__doc__,
         **{option.name: _field(option) for option in options_of_jobs()},
     )
+
+
+class PredictSubmission(BaseModel):
+    """The body of POST /jobs for a job that labels a dataset. The server works on it while nobody else asks."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    kind: Literal["predict"]
+    dataset: str = Field(max_length=96, examples=["cells", "cells@2"])
+    adapters: list[Annotated[str, Field(max_length=256)]] = Field(
+        min_length=1,
+        max_length=64,
+        description="References as in POST /predict",
+        examples=[["malaria", "smoking:prod"]],
+    )
+    priority: int = Field(0, ge=-100, le=100, description="Jobs with a higher priority run first.")
+    max_attempts: int = Field(3, ge=1, le=10, description="How many servers may try the job before it fails.")
+
+
+def _submission_of(value: object, _: ValidatorFunctionWrapHandler) -> JobSubmission | PredictSubmission:
+    """By its kind, so that errors are about the fields of one of the two."""
+    predicts = isinstance(value, dict) and value.get("kind") == "predict"
+    return (PredictSubmission if predicts else JobSubmission).model_validate(value)
+
+
+Submission = Annotated[JobSubmission | PredictSubmission, WrapValidator(_submission_of)]
 
 
 class DatasetRef(BaseModel):
@@ -176,6 +216,7 @@ class JobInfo(BaseModel):
     )
     tenant: str = Field("default", description="Whose job it is")
     owner: str | None = Field(None, description="The name of the token that submitted it; null if not known")
+    kind: Kind = Field("train", description="train: it makes an adapter. predict: it labels its dataset.")
     canary: float | None = Field(
         None, description="The percentage of requests of the alias that the new version gets; null: the alias moves"
     )
@@ -218,6 +259,7 @@ def job_info(job: Job, history: Sequence[dict[str, Any]], workers: int | None = 
         workers=workers,
         tenant=request.tenant,
         owner=request.owner,
+        kind=request.kind,
         canary=request.canary,
     )
 

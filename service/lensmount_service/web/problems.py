@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import http
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import structlog
 from fastapi import FastAPI, Request
@@ -232,7 +232,9 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
 def _suggestion(request: Request, error: dict[str, Any]) -> str:
     """A suggestion for an unknown field of the body, or an empty text."""
     body = getattr(request.scope.get("route"), "body_field", None)
-    fields = getattr(getattr(getattr(body, "field_info", None), "annotation", None), "model_fields", {})
+    annotation = getattr(getattr(body, "field_info", None), "annotation", None)
+    models = get_args(annotation) or (annotation,)  # of one kind of body or another
+    fields = {name for model in models for name in getattr(model, "model_fields", {})}
     if error["type"] != "extra_forbidden" or len(error["loc"]) != 2:
         return ""
     return "." + suggestion if (suggestion := did_you_mean(str(error["loc"][-1]), fields)) else ""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
+from tests.service.kills.conftest import archive, insist
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_client import Client
@@ -104,6 +105,38 @@ def survive(nursery: Nursery, tmp_path: Path, make_png: MakePng, adapters: list[
     return done
 
 
+def survive_job(nursery: Nursery, tmp_path: Path, adapters: list[bytes], images: int, kills: int) -> int:
+    """Kill the server at drawn moments while it works on a job that labels a dataset."""
+    nursery.lease_s = 1.0
+    server, draw = nursery.server(), random.Random(images)
+    for name, data in zip(("one", "two"), adapters, strict=True):
+        insist(lambda name=name, data=data: nursery.http.put(f"/adapters/{name}", content=data))  # type: ignore[misc]
+    body = archive(images=images // 2)
+    headers = {"Content-Type": "application/zip"}
+    insist(lambda: nursery.http.put("/datasets/cells", content=body, headers=headers))
+    asked = {"kind": "predict", "dataset": "cells", "adapters": ["one", "two"], "max_attempts": 10}
+    job = insist(lambda: nursery.http.post("/jobs", json=asked)).json()["id"]
+    done = 0
+    while done < kills and nursery.job(job)["state"] in ("queued", "running"):
+        time.sleep(draw.expovariate(1 / BETWEEN_S))
+        nursery.kill(server)
+        server = nursery.server()
+        done += 1
+    found = nursery.wait_for(job, lambda found: found["state"] not in ("queued", "running"), 200)
+    assert found["state"] == "succeeded", f"{found}\n{nursery.log()}"
+    text = insist(lambda: nursery.http.get(f"/jobs/{job}/files/results.jsonl")).text
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert len(rows) == 2 * images
+    assert Counter((row["file"], row["adapter"]) for row in rows) == Counter(
+        (f"{label}/{number}.png", name)
+        for label in ("blue", "red")
+        for number in range(images // 2)
+        for name in ("one", "two")
+    )
+    assert [path.name for path in (tmp_path / "jobs" / job).iterdir()] == ["results.jsonl"]
+    return done
+
+
 def drawn(own: Backbone, draw_adapter: DrawAdapter) -> list[bytes]:
     return [draw_adapter(own, seed=seed, modules=r"layer4\..*", size=2.0).dump() for seed in (1, 2)]
 
@@ -123,3 +156,18 @@ def test_no_image_is_twice_or_missing_after_a_hundred_kills(
 ) -> None:
     done = survive(nursery, tmp_path, make_png, drawn(own, draw_adapter), images=20_000, kills=100)
     print(done)  # noqa: T201  # the figures of the run, shown under -s
+
+
+@sqlite
+def test_a_job_labels_each_image_once_after_kills_of_the_server(
+    nursery: Nursery, tmp_path: Path, own: Backbone, draw_adapter: DrawAdapter
+) -> None:
+    assert survive_job(nursery, tmp_path, drawn(own, draw_adapter), images=160, kills=2) >= 1
+
+
+@sqlite
+@pytest.mark.soak
+def test_a_job_labels_each_image_once_after_many_kills_of_the_server(
+    nursery: Nursery, tmp_path: Path, own: Backbone, draw_adapter: DrawAdapter
+) -> None:
+    print(survive_job(nursery, tmp_path, drawn(own, draw_adapter), images=8_000, kills=9))  # noqa: T201

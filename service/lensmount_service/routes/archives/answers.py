@@ -32,6 +32,7 @@ from lensmount_service.web.bodies import Part
 from lensmount_service.web.schemas import ImageRef
 
 GROUP = "archive"  # no request is in a batch with such images
+OF_SERVER = ("draining", "device_lost")  # what no image is to blame for
 COST = LARGE + 1  # reading one never takes the last thread that reads images
 
 
@@ -167,6 +168,8 @@ class ArchiveAnswers:
         titles = [snapshots[number].title for _, number, _ in places]
         for (index, number, key), answer in zip(places, await all_told(self._engine.queue(items), titles), strict=True):
             image = begun[index]
+            if isinstance(answer, Unavailable) and answer.code in OF_SERVER:
+                raise answer
             image.answers[number] = answer
             if key is not None and isinstance(answer, Answer) and answer.trunk is not None:
                 image.trunk[key] = answer.trunk

@@ -14,6 +14,7 @@ const MEANINGS = {
   "metrics.json": "all figures, for programs",
   "metrics.png": "the curves as an image",
   "log.txt": "the log of the worker",
+  "results.jsonl": "one line for each image and adapter",
 };
 
 export default function Files({ path, adapter }) {

@@ -6,7 +6,7 @@ import { Badge, Empty, Meter, ProblemBox, Waiting, useAsked } from "../../lib/pa
 import { address } from "../../lib/route.js";
 import { When } from "../../lib/words.js";
 import NoWorker from "./no_worker.js";
-import { STATES, doing, isActive, jobLink, partDone, verdictOf } from "./words.js";
+import { doing, isActive, jobLink, partDone, stateOf, verdictOf } from "./words.js";
 
 const PAGE = 50;
 const EVERY_MS = 2000;
@@ -54,8 +54,8 @@ export default function List() {
     ${newest.length === PAGE && more && jobs.length > 0 && html`<button type="button" onClick=${showOlder}>Show older jobs</button>`}`;
 }
 
-export const StateBadge = ({ job: { state, cancel_requested: stopping } }) => {
-  const [word, kind] = stopping && state === "running" ? ["stopping", "unsure"] : STATES[state];
+export const StateBadge = ({ job }) => {
+  const [word, kind] = job.cancel_requested && job.state === "running" ? ["stopping", "unsure"] : stateOf(job);
   return html`<${Badge} kind=${kind}>${word}<//>`;
 };
 

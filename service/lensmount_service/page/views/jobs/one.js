@@ -39,13 +39,13 @@ export default function One({ id }) {
       <${StateBadge} job=${job} />
       <div class="side">
         ${isActive(job) && !job.cancel_requested && html`<${Asks} label="Cancel the job" title="Cancel this job?" yes="Cancel the job" disabled=${action.busy}
-          act=${() => change("DELETE", "", "The job is being cancelled.")}>What it has learned so far is lost. You can start it again.<//>`}
-        ${["failed", "cancelled"].includes(job.state) && html`<button type="button" class="primary" disabled=${action.busy} onClick=${() => change("POST", "/retry", "The job waits for a worker again.")}>Try again</button>`}
+          act=${() => change("DELETE", "", "The job is being cancelled.")}>${job.kind === "predict" ? "What it has labelled is kept until you start it again." : "What it has learned so far is lost. You can start it again."}<//>`}
+        ${["failed", "cancelled"].includes(job.state) && html`<button type="button" class="primary" disabled=${action.busy} onClick=${() => change("POST", "/retry", "The job waits again.")}>Try again</button>`}
       </div>
     </div>
     <${Outcome} action=${action} reload=${reload} />
     ${job.state === "queued" && job.workers === 0 && html`<${NoWorker} />`}
-    ${job.state === "queued" && job.workers !== 0 && html`<p class="said"><span>It waits for a free worker.</span></p>`}
+    ${job.state === "queued" && job.workers !== 0 && html`<p class="said"><span>${job.kind === "predict" ? "It waits for its turn on the server." : "It waits for a free worker."}</span></p>`}
     ${job.state === "running" && html`<${Part} title="Now">
       <p role="status">${job.cancel_requested ? "Stopping at the next step" : doing(now)}</p>
       <${Meter} label="How far it is" value=${partDone(now)} />
@@ -56,6 +56,7 @@ export default function One({ id }) {
     <${Learning} epochs=${live.epochs.length ? live.epochs : job.history} most=${job.progress?.epochs} />
     <${Part} title="What it was asked to do"><${Asked} job=${job} /><//>
     <${Log} lines=${live.lines} live=${isActive(job)} />
+    ${job.result?.rows !== undefined && html`<${Part} title="Result"><p>${number(job.result.images)} images${job.result.failed ? `, ${number(job.result.failed)} of which cannot be read` : ""}: ${number(job.result.rows)} rows in results.jsonl.</p><//>`}
     ${!isActive(job) && html`<${Files} path=${path} adapter=${job.adapter} />`}`;
 }
 
@@ -95,11 +96,11 @@ function Asked({ job }) {
   const took = started_at && finished_at ? duration((new Date(finished_at) - new Date(started_at)) / 1000) : null;
   return html`<${Facts} rows=${[
       ["Dataset", html`<a href=${address("datasets", [dataset.name])}>${dataset.name}</a> version ${dataset.version}`],
-      ["Result goes to", alias ? (canary ? `a canary with ${canary} % of the requests by ${adapter}:${alias}` : `${adapter}:${alias}`) : adapter],
+      job.kind === "predict" ? ["Adapters", options.adapters.map(({ asked, version }) => `${asked} (version ${version})`).join(", ")] : ["Result goes to", alias ? (canary ? `a canary with ${canary} % of the requests by ${adapter}:${alias}` : `${adapter}:${alias}`) : adapter],
       ["Epochs", options.epochs && number(options.epochs)],
       ["Asked for", html`<${When} at=${created_at} />${byWhom(owner)}`],
       ["Took", took],
       ["Attempt", attempt ? `${attempt} of ${most}` : null],
     ]} />
-    <details><summary>All options</summary><${Facts} rows=${Object.entries(options).filter(([, value]) => value !== null && value !== "").map(([key, value]) => [key.replaceAll("_", " "), String(value)])} /></details>`;
+    ${job.kind !== "predict" && html`<details><summary>All options</summary><${Facts} rows=${Object.entries(options).filter(([, value]) => value !== null && value !== "").map(([key, value]) => [key.replaceAll("_", " "), String(value)])} /></details>`}`;
 }

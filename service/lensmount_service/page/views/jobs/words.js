@@ -15,7 +15,11 @@ export const STATES = {
 
 export const isActive = ({ state }) => state === "queued" || state === "running";
 
+/** The word and the kind of a job's state: one that predicts does not train. */
+export const stateOf = ({ state, kind }) => (kind === "predict" && state === "running" ? ["labelling", "busy"] : STATES[state]);
+
 const PHASES = {
+  predicting: "Labelling",
   searching: "Trying which method suits the images",
   caching: "Reading the images",
   training: "Training",
@@ -28,7 +32,8 @@ const PHASES = {
 /** What a running job does now, in words: "Training: epoch 3 of 8, about 40 s left" */
 export function doing({ progress }) {
   if (!progress) return "Starting";
-  const { phase, epoch, epochs, seconds_left: left } = progress;
+  const { phase, epoch, epochs, step, steps, seconds_left: left } = progress;
+  if (phase === "predicting") return `Labelling: ${step} of ${steps} images${left ? `, about ${duration(Math.ceil(left))} left` : ""}`;
   const training = phase === "training" && epoch ? `: epoch ${epoch} of ${epochs}${left ? `, about ${duration(Math.ceil(left))} left` : ""}` : "";
   return `${PHASES[phase] ?? phase ?? "Training"}${training}`;
 }
