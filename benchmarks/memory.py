@@ -3,8 +3,9 @@
 Each is measured in its own process, after it has loaded everything and answered one image. Ours is the serving engine
 with its default executor and no hot slots; its programs are on disk from an earlier start, and it has answered one
 image with every adapter and one batch of 16. RSS and PSS are as the system counts them. A process that has only
-imported the libraries is measured too, and the difference is the memory of the tasks themselves. PSS divides the pages
-of the libraries among all processes on the machine that use them, so ratios are of RSS. Weights are random. Adapters
+imported the libraries is measured too, and the difference is the memory of the tasks themselves. Ours imports timm as
+`lensmount serve` does, without TorchDynamo; the whole networks are in a process that imports timm as it is. PSS divides
+the pages of the libraries among all processes on the machine that use them, so ratios are of RSS. Weights are random. Adapters
 have rank 8 on the layers that `lensmount train` chooses, and a head of two classes. Every whole network has a copy of
 all its weights.
 
@@ -28,7 +29,7 @@ from shared import process, results  # type: ignore[import-not-found]  # in this
 
 RANK = 8
 MB = 1e6
-KINDS = ("imports", "one", "whole", "adapters")
+KINDS = ("imports", "ours", "one", "whole", "adapters")
 
 
 def main() -> None:
@@ -73,22 +74,27 @@ def show(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]]) -
     """Print the figures of the last round."""
     names = {
         "imports": "the libraries alone",
+        "ours": "the libraries as a server imports them",
         "one": "one whole network",
         "whole": f"{tasks} whole networks",
         "adapters": f"one backbone, {tasks} adapters",
     }
     print(f"\n| {backbone}, MB | PSS | RSS | RSS beyond the libraries | tensors |\n|---|---:|---:|---:|---:|")
     for kind, found in rounds[-1].items():
-        beyond = found["rss"] - rounds[-1]["imports"]["rss"]
+        beyond = beyond_libraries(rounds[-1], kind)
         values = (found["pss"], found["rss"], beyond, found["tensors"])
         print(f"| {names[kind]} | {' | '.join(f'{value:,.0f}' for value in values)} |")
+
+
+def beyond_libraries(found: dict[str, dict[str, float]], kind: str) -> float:
+    return found[kind]["rss"] - found["ours" if kind in ("ours", "adapters") else "imports"]["rss"]
 
 
 def compared(backbone: str, tasks: int, rounds: list[dict[str, dict[str, float]]]) -> list[results.Row]:
     ours, whole, one = (f"{tasks} adapters", f"{tasks} whole networks", "one whole network")
     measures: dict[str, Callable[[dict[str, dict[str, float]], str], float]] = {
         "RSS": lambda found, kind: found[kind]["rss"],
-        "RSS beyond the libraries": lambda found, kind: found[kind]["rss"] - found["imports"]["rss"],
+        "RSS beyond the libraries": beyond_libraries,
         "tensors": lambda found, kind: found[kind]["tensors"],
     }
     rows = []
@@ -108,6 +114,13 @@ def imports(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import lensmount_adapters  # noqa: F401
 
     return weighed(0)
+
+
+def ours(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
+    from lensmount_adapters.light_timm import import_timm
+
+    import_timm()
+    return imports(backbone, tasks, programs)
 
 
 def one(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
@@ -131,6 +144,9 @@ def whole(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
 def adapters(backbone: str, tasks: int, programs: Path) -> dict[str, int]:
     import torch
 
+    from lensmount_adapters.light_timm import import_timm
+
+    import_timm()  # as `lensmount serve` does: without TorchDynamo and sympy, which are 150 MB
     from lensmount_adapters import admit, load_backbone
     from lensmount_adapters.programs.choose import choose_executor
     from lensmount_adapters.runners.costs import CostBook
@@ -159,7 +175,7 @@ class Asked:
     image: Any
 
 
-CHILDREN = {"imports": imports, "one": one, "whole": whole, "adapters": adapters}
+CHILDREN = {"imports": imports, "ours": ours, "one": one, "whole": whole, "adapters": adapters}
 
 
 def weighed(tensors: int) -> dict[str, int]:

@@ -26,6 +26,7 @@ from lensmount_adapters.machine import choose_device, device_name, free_memory
 from lensmount_adapters.programs.choose import choose_executor, on_device
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.programs.int8 import available, require_nncf
+from lensmount_adapters.programs.live_graphs import live_graphs
 from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.merged import MergedRunner
 from lensmount_adapters.runners.runner import Runner
@@ -269,6 +270,10 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
     backbone.keep_clones()
     if settings.executor == "merged":
         on_device(settings.precision, backbone.device)
+        if backbone.device.type == "cuda":
+            backbone.compute = live_graphs(
+                backbone.module, backbone.zeros(1), backbone.dtype, _max_batch(settings, backbone)
+            )
         return MergedRunner(backbone, ExactSwapper(backbone))
     programs = settings.state / "programs"
     max_batch = _max_batch(settings, backbone)

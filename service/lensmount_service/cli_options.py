@@ -27,7 +27,7 @@ HELP = {
     "backbone": "timm name, NAME@448, or clip.",
     "weights": "FILE (safetensors, .pth), hub, random:SEED; clip: FOLDER or hub:OWNER/NAME.",
     "device": "cpu, cuda, cuda:N or auto.",
-    "executor": "auto, eager, openvino, compile, cudagraphs, or merged: in place.",
+    "executor": "auto, eager, openvino, compile, cudagraphs, autotune, or merged: in place.",
     "precision": "Arithmetic: auto, int8 (the trunk), float32, tf32 (GPU), bfloat16, float16.",
     "int8_calibration": "Folder of images for the ranges of int8; default: drawn images.",
     "hot_bytes": "Memory for merged weights; 0 keeps only factors.",

@@ -48,6 +48,7 @@ class Backbone:
         self.size_step = int(weight_sources.config_of(module).get("size_step", 1))
         self.fingerprint = fingerprint_of(module)
         self.module = module.to(dtype=dtype).eval().requires_grad_(False)
+        self.compute: Callable[[Tensor], Tensor] = self.module  # or graphs of it, which read the same weights
         self.dtype = dtype
         self.tensors: Mapping[str, Tensor] = MappingProxyType(float_tensors(self.module))
         self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
@@ -99,7 +100,7 @@ class Backbone:
         A volume backbone takes volumes [N, 3, depth, height, width].
         """
         with torch.inference_mode():
-            features: Tensor = self.module(images.to(self.device, self.dtype))
+            features: Tensor = self.compute(images.to(self.device, self.dtype))
             return features.float()
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:

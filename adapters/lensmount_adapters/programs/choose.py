@@ -31,6 +31,7 @@ _SOURCES = {
     "openvino": _Source("lensmount_adapters.programs.openvino", "OpenVino", ("threads", "cache")),
     "compile": _Source("lensmount_adapters.programs.inductor", "Inductor", ("cache",)),
     "cudagraphs": _Source("lensmount_adapters.programs.cudagraphs", "CudaGraphs", ("max_batch",)),
+    "autotune": _Source("lensmount_adapters.programs.autotune", "Autotuned", ("max_batch", "cache")),
 }
 
 PRECISIONS: dict[str, torch.dtype] = {word: getattr(torch, word) for word in WORDS}

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, fx
@@ -24,6 +24,9 @@ from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.programs.capturing import CAPTURING, captured_alone
 from lensmount_adapters.programs.cast import Cast
 from lensmount_adapters.programs.executor import Writer
+
+if TYPE_CHECKING:
+    from lensmount_adapters.programs.live_graphs import LiveWeights
 
 MAX_GRAPHS = 64  # per program; the least recently replayed one is dropped
 WARM_UP = 3  # runs before a capture, because nothing may be allocated for the first time during it
@@ -85,7 +88,7 @@ class CudaGraphCompiled:
     `_loaded` has, for each buffer, the object that it was written from; None if that may have changed since.
     """
 
-    def __init__(self, cast: Cast, base: tuple[Tensor, ...], forward: Forward | None = None) -> None:
+    def __init__(self, cast: Cast | LiveWeights, base: tuple[Tensor, ...], forward: Forward | None = None) -> None:
         self._cast = cast
         self._forward = forward or cast.module
         with torch.inference_mode():

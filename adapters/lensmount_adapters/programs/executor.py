@@ -6,6 +6,7 @@
 | `openvino` | programs/openvino.py | compiles, in a fraction of a second | CPUs |
 | `compile` | programs/inductor.py | casts | CPUs without OpenVINO, GPUs; the first start takes minutes |
 | `cudagraphs` | programs/cudagraphs.py | casts | CUDA GPUs |
+| `autotune` | programs/autotune.py | casts | CUDA GPUs; the first start takes minutes |
 """
 
 from __future__ import annotations

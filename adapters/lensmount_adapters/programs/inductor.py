@@ -14,7 +14,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor, fx
@@ -34,7 +33,6 @@ class Inductor:
     """
 
     name = "compile"
-    _environment: ClassVar[threading.Lock] = threading.Lock()  # all instances share the environment of the process
 
     def __init__(
         self, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, cache: Path | None = None
@@ -54,7 +52,7 @@ class Inductor:
         compiled = TorchCompiled(
             cast, torch.compile(cast.module), copies=True
         )  # torch.compile checks the layout and the class of its inputs
-        with self._cached():
+        with in_cache(self._cache):
             try:
                 _warm_up(compiled, inputs, weights)
             except Exception as error:  # Inductor runs the model's own code and a compiler
@@ -64,24 +62,28 @@ class Inductor:
                 ) from error
         return compiled
 
-    @contextmanager
-    def _cached(self) -> Iterator[None]:
-        """Point Inductor to the cache folder. It reads the folder from the environment.
 
-        If the variable is missing, Inductor sets it to its default in /tmp, so the variable is restored afterwards.
-        """
-        if self._cache is None:
+_ENVIRONMENT = threading.RLock()  # all instances share the environment of the process
+
+
+@contextmanager
+def in_cache(folder: Path | None) -> Iterator[None]:
+    """Point Inductor to the cache folder. It reads the folder from the environment.
+
+    If the variable is missing, Inductor sets it to its default in /tmp, so the variable is restored afterwards.
+    """
+    if folder is None:
+        yield
+        return
+    with _ENVIRONMENT:
+        before = os.environ.get(CACHE_VARIABLE)
+        os.environ[CACHE_VARIABLE] = str(folder / "inductor")
+        try:
             yield
-            return
-        with self._environment:
-            before = os.environ.get(CACHE_VARIABLE)
-            os.environ[CACHE_VARIABLE] = str(self._cache / "inductor")
-            try:
-                yield
-            finally:
-                os.environ.pop(CACHE_VARIABLE)
-                if before is not None:
-                    os.environ[CACHE_VARIABLE] = before
+        finally:
+            os.environ.pop(CACHE_VARIABLE)
+            if before is not None:
+                os.environ[CACHE_VARIABLE] = before
 
 
 @torch.inference_mode()
