@@ -328,22 +328,28 @@ SLOW = frozenset(
 )
 
 
-# Files that take more than 15 seconds, the longest first. `make test` starts with them, so that its two processes end
+# Files that take more than 10 seconds, the longest first. `make test` starts with them, so that its two processes end
 # together. xdist alone would start with the files of many tests, and a minute of waiting for a server would come last.
 LONGEST = (
-    *("service/kills/test_one_job.py", "service/kills/test_kills.py", "test_docs.py", "service/faults/test_killed.py"),
-    *("service/test_recipe.py", "service/faults/test_faults.py"),
-    *("service/test_crosstalk.py", "service/page/test_ask.py"),
-    *("service/test_recipe.py", "service/faults/test_faults.py", "service/web/test_typescript.py"),
-    *("service/test_crosstalk.py", "service/page/test_newcomer.py"),
-    *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py", "service/test_openapi_requests.py"),
-    *("service/worker/test_attempt.py", "service/worker/test_supervisor.py", "test_docker.py", "test_packages.py"),
-    *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
-    *("adapters/programs/test_executor.py", "adapters/graph/test_functional.py"),
-    *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),
-    *("adapters/runners/test_segment_runner.py", "adapters/export/test_onnx.py", "adapters/runners/test_pooled.py"),
-    *("adapters/training/test_unfamiliar.py", "adapters/runners/test_fused.py", "adapters/training/test_promises.py"),
-    *("adapters/training/test_loop.py", "adapters/training/test_train_adapter.py"),
+    *("test_docs.py", "service/kills/test_kills.py", "service/kills/test_one_job.py", "service/faults/test_killed.py"),
+    *("service/test_recipe.py", "service/faults/test_faults.py", "service/web/test_bodies.py"),
+    *("service/test_server.py", "service/worker/test_attempt.py", "test_types_of_examples.py"),
+    *("service/page/test_newcomer.py", "service/test_volumes.py", "service/test_crosstalk.py", "test_extras.py"),
+    *("service/worker/test_supervisor.py", "service/histories/test_histories.py", "service/page/test_ask.py"),
+    *("service/page/test_ask_masks.py", "test_packages.py", "test_docker.py", "service/page/test_teach.py"),
+    *("service/test_cli.py", "service/test_openapi_requests.py", "service/backup/test_killed.py", "test_site.py"),
+    *("service/test_segmentation.py", "service/page/test_correct.py", "service/test_crosstalk_changes.py"),
+    *("adapters/runners/test_mixed.py", "adapters/graph/test_functional.py", "adapters/recipe/test_carry_out.py"),
+    *("adapters/runners/test_segment_runner.py", "adapters/runners/test_map_programs.py"),
+    *("adapters/runners/test_kept_trunk.py", "adapters/programs/test_executor.py", "adapters/export/test_onnx.py"),
+    *("adapters/runners/test_fused.py", "adapters/training/test_unfamiliar.py", "adapters/test_every_kind.py"),
+    *("adapters/runners/test_pooled.py", "adapters/programs/test_openvino.py", "adapters/runners/test_end_to_end.py"),
+    *(
+        "adapters/backbone/test_inflate.py",
+        "adapters/graph/test_segments.py",
+        "adapters/training/test_train_adapter.py",
+    ),
+    *("adapters/runners/test_mixed_behind_trunk.py", "adapters/report/test_html.py", "adapters/training/test_loop.py"),
 )
 
 

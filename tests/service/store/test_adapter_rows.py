@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,9 @@ import sqlalchemy as sa
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.adapter_rows import by_number, existing, needed_digests, rows_of, version_table
 from lensmount_service.store.database import Database
+
+if TYPE_CHECKING:
+    from tests.service.known_machine import KnownMachine
 
 
 def add(connection: sa.Connection, name: str, version: int, deleted: bool = False, at: float | None = None) -> None:
@@ -27,9 +31,8 @@ def add(connection: sa.Connection, name: str, version: int, deleted: bool = Fals
     )
 
 
-def test_a_row_that_is_live_kept_or_gone_is_found_or_says_why_not(tmp_path: Path) -> None:
-    database = Database(tmp_path / "registry.sqlite3")
-    database.create()
+def test_a_row_that_is_live_kept_or_gone_is_found_or_says_why_not(machine: KnownMachine, tmp_path: Path) -> None:
+    database = Database(machine.create_tables(tmp_path))
     with database.write() as connection:
         add(connection, "cells", 1)
         add(connection, "cells", 2, deleted=True, at=5.0)

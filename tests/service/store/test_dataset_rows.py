@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
@@ -10,6 +11,9 @@ import sqlalchemy as sa
 from lensmount_service.errors import NotFound, VersionDeleted
 from lensmount_service.store.database import Database
 from lensmount_service.store.dataset_rows import dataset_table, needed_digests, rows_of, version_by
+
+if TYPE_CHECKING:
+    from tests.service.known_machine import KnownMachine
 
 
 def add(connection: sa.Connection, version: int, deleted: bool = False) -> None:
@@ -30,9 +34,8 @@ def add(connection: sa.Connection, version: int, deleted: bool = False) -> None:
     )
 
 
-def test_a_live_version_is_found_and_others_say_why_not(tmp_path: Path) -> None:
-    database = Database(tmp_path / "registry.sqlite3")
-    database.create()
+def test_a_live_version_is_found_and_others_say_why_not(machine: KnownMachine, tmp_path: Path) -> None:
+    database = Database(machine.create_tables(tmp_path))
     with database.write() as connection:
         add(connection, 1, deleted=True)
         add(connection, 2)
