@@ -5,9 +5,9 @@ with its default executor and no hot slots; its programs are on disk from an ear
 image with every adapter and one batch of 16. RSS and PSS are as the system counts them. A process that has only
 imported the libraries is measured too, and the difference is the memory of the tasks themselves. Ours imports timm as
 `lensmount serve` does, without TorchDynamo; the whole networks are in a process that imports timm as it is. PSS divides
-the pages of the libraries among all processes on the machine that use them, so ratios are of RSS. Weights are random. Adapters
-have rank 8 on the layers that `lensmount train` chooses, and a head of two classes. Every whole network has a copy of
-all its weights.
+the pages of the libraries among all processes on the machine that use them, so ratios are of RSS. Weights are random.
+Adapters have rank 8 on the layers that `lensmount train` chooses, and a head of two classes. Every whole network has a
+copy of all its weights.
 
     python benchmarks/memory.py [--backbones tf_efficientnet_lite0 resnet34] [--tasks 100] [--rounds 3] [--results]
 """

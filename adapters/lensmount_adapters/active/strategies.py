@@ -2,7 +2,7 @@
 
 `margin` and `entropy` ask about the images of which the model is least sure. `diverse` does so as well, and avoids
 images that resemble each other. `typical` needs no model: it asks about dense regions without a label. `staged` is
-`typical` for the first labels and `diverse` for the rest. benchmarks/active_learning.py compares them.
+`typical` for the first labels and `diverse` for the rest. benchmarks/labelling/active_learning.py compares them.
 """
 
 from __future__ import annotations

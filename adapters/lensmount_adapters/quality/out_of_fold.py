@@ -9,7 +9,7 @@ import numpy as np
 
 FOLDS = 5
 # scikit-learn's C for features of mean squared length 1: of 0.1 to 100, this found most wrong labels in the sets of
-# benchmarks/label_errors.py, at 1 and 3 alike.
+# benchmarks/labelling/label_errors.py, at 1 and 3 alike.
 STRENGTH = 1.0
 _ITERATIONS = 300
 _TOLERANCE = 1e-3  # of the gradient; 1e-4 takes twice as long and changes no rank that matters

@@ -1,6 +1,6 @@
 """Planted faults of real data sets that a review finds: wrong labels, look-alikes and a shortcut.
 
-    python benchmarks/label_errors.py --data ../shared/data --cache build/features [--compare]
+    python -m benchmarks.labelling.label_errors --data ../shared/data --cache build/features [--compare]
 
 The features of each set are computed once and kept in the cache. Labels are flipped with ten seeds that chose nothing:
 the strength of the head was chosen on other seeds (0 to 2). "at k" means among as many images as were flipped.
@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from benchmarks.shared import machine
 from PIL import Image, ImageOps
-from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.data.dataset import ImageFolder, read_folder

@@ -6,7 +6,7 @@ turn. All strategies start with the same 10 random labels and get 10 more in eac
 mean difference in accuracy from random over the rounds after the start, in points; "worst" is that in the worst
 of these rounds. The random choice is drawn three times for each start. One thread; run it with `nice -n 10`.
 
-    python benchmarks/active_learning.py --data ../shared/data
+    python -m benchmarks.labelling.active_learning --data ../shared/data
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shared.training_tasks import TASKS  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from benchmarks.shared.training_tasks import TASKS
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold

