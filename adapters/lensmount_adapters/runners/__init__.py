@@ -28,7 +28,7 @@ more, so a reader needs no lock: it keeps the one that it got.
 
 | attribute | threads | lock or owner |
 |---|---|---|
-| `Splits._splits`, `._usable` | all | `_cutting` to write `_splits`; replaced |
+| `Splits._splits`, `._usable` | all | `_cutting` to write; replaced |
 | `._ready` | all | `_noting` to write, the first entry stays; a look-up is one dict operation |
 | `._in_place` and its backbone | engine | the engine's thread |
 | `._watch`, `Stopwatch.stages` | engine | the engine's thread, for one batch |

@@ -26,6 +26,7 @@ class Splits:
     """`splits.of(adapter)`; iterating gives those that were made. Safe from any thread.
 
     `_splits` and `_usable` are replaced under `_cutting`, which is held while programs are made: that takes seconds.
+    An int8 trunk that is not worth it is dropped.
     """
 
     def __init__(
@@ -68,12 +69,15 @@ class Splits:
         """Whether there is an int8 trunk at this cut and, if only records allow it, whether it is faster here."""
         if cut not in self._usable:
             try:
-                usable = int8.asked or _gain(self._split((cut, False)), self._split((cut, True))) >= MIN_GAIN
-                self._split((cut, True))
+                made = self._split((cut, True))
+                usable = int8.asked or _gain(self._split((cut, False)), made) >= MIN_GAIN
             except BackboneError as error:
                 log.warning("the trunk before %s stays in float: %s", self._segments.name_of(cut), error)
                 usable = False
-            self._usable = {**self._usable, cut: usable}
+            with self._cutting:
+                self._usable = {**self._usable, cut: usable}
+                if not usable:
+                    self._splits = {key: split for key, split in self._splits.items() if key != (cut, True)}
         return self._usable[cut]
 
     def _split(self, key: Key) -> SplitBackbone:

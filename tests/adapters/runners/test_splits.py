@@ -119,6 +119,7 @@ def test_where_it_is_not_faster_nobody_has_it_unless_asked(
     runner = runner_of(cost=0.9)
     asked = questions(pair, 4)
     check(asked, runner.scores(asked).scores)
+    assert [split.trunk_identity.quantised for split in runner.splits] == [""]
 
 
 def test_a_shadow_is_never_computed_from_the_trunk_of_another_precision(pair: list[Adapter], runner_of: Any) -> None:
