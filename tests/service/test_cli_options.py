@@ -53,7 +53,7 @@ def test_the_types_of_the_flags_follow_the_settings() -> None:
 
     assert fields_of[int] == {"port", "grpc_port", "hot_bytes", "threads", "max_batch"}
     assert fields_of[bool] == {"zoo", "with_worker"}
-    assert fields_of[Path] == {"state"}
+    assert fields_of[Path] == {"state", "int8_calibration"}
     assert fields_of.keys() == {int, bool, Path, str}
 
 
