@@ -45,7 +45,7 @@ def written(key: str, output: KeptOutput) -> bytes:
     """The file of an entry. Numbers are kept in the smallest format that has each of them exactly."""
     x = output.x.contiguous()
     told = {"key": key, "dtype": str(x.dtype).removeprefix("torch."), "size": json.dumps(output.size)}
-    data = save({"x": _smallest(x)}, metadata=told)
+    data: bytes = save({"x": _smallest(x)}, metadata=told)
     return hashlib.sha256(data).digest() + data
 
 

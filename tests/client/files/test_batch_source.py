@@ -14,7 +14,7 @@ def test_each_image_of_folders_patterns_and_files_comes_once_in_the_same_order(t
     for name in ("a/2.png", "a/1.png", "b/3.jpg", "b/notes.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
-    places = [tmp_path / "a", str(tmp_path / "*/1.png"), tmp_path / "b" / "3.jpg"]
+    places: list[str | Path] = [tmp_path / "a", str(tmp_path / "*/1.png"), tmp_path / "b" / "3.jpg"]
     expected = [str(tmp_path / name) for name in ("a/1.png", "a/2.png", "b/3.jpg")]
     source = LocalFiles(places)
     assert list(source.names()) == list(source.names()) == expected

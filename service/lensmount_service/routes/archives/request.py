@@ -33,7 +33,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Predicting:
-    """The job, and what has to hold in the transaction that queues it."""
+    """The job, and the check in the transaction that queues it."""
 
     request: JobRequest
     check: Callable[[sa.Connection], object]

@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_read_is_a_row(api: TestClient, until: Until, mo
     def broken(*arguments: Any) -> Any:
         seen.append(1)
         if len(seen) == 5:
-            raise ImageInvalid("found bytes that are no image")
+            raise ImageInvalid("found bytes without an image")
         return original(*arguments)
 
     monkeypatch.setattr(answers, "prepare", broken)
