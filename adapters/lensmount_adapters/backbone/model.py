@@ -20,7 +20,7 @@ from lensmount_adapters.backbone.fingerprint import (
     fingerprint_of_tensors,
     float_tensors,
     nothing,
-    tensor_digest,
+    resident_digest,
 )
 from lensmount_adapters.backbone.names import architecture_of
 from lensmount_adapters.backbone.pristine import Clones, Pristine, Unwritten
@@ -52,7 +52,7 @@ class Backbone:
         self.dtype = dtype
         self.tensors: Mapping[str, Tensor] = MappingProxyType(float_tensors(self.module))
         self.targets: Mapping[str, Target] = MappingProxyType(_targets(self.module))
-        self._digests = {name: tensor_digest(tensor) for name, tensor in self.tensors.items()}
+        self._digests = {name: resident_digest(tensor) for name, tensor in self.tensors.items()}
         self.pristine: Pristine
         self.keep_clones()
         self._refusals: dict[tuple[int, ...], str | None] = {}
@@ -122,7 +122,7 @@ class Backbone:
         Raises IntegrityError as `base` does. Safe from any thread: each copy is compared with its digest.
         """
         copies = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
-        written = [name for name, copied in copies.items() if tensor_digest(copied) != self._digests[name]]
+        written = [name for name, copied in copies.items() if resident_digest(copied) != self._digests[name]]
         return copies | {name: base.clone() for name, base in self.base(written).items()}
 
     def keep_clones(self) -> None:
@@ -138,7 +138,7 @@ class Backbone:
         return type(self)(self.name, copy.deepcopy(self.module), self.preprocessing, self.dtype)
 
     def changed(self, between: Callable[[], None] = nothing) -> list[str]:
-        """Return the live tensors and clones whose SHA-256 differs from the start: none while nothing is mounted.
+        """Return the live tensors and clones whose digest differs from the start: none while nothing is mounted.
 
         `between` is called after each tensor. It may mount adapters, and must unmount them.
         """
@@ -150,7 +150,7 @@ class Backbone:
         return _nbytes(self.tensors.values()), _nbytes(self.pristine.kept().values())
 
     def _check_unchanged(self, name: str, clone: Tensor) -> None:
-        if tensor_digest(clone) != self._digests[name]:
+        if resident_digest(clone) != self._digests[name]:
             raise IntegrityError(f"{name}: the resident weights changed since the start. Fix: restart the process")
 
     def _count_features(self) -> tuple[int, bool]:

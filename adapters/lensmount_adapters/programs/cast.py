@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 
 def channels_last(x: Tensor) -> Tensor:
     """[N, C, H, W] and [N, C, D, H, W] with the channels last in memory; other shapes unchanged."""
     layout = _layout(x)
     return x if layout is torch.preserve_format else x.contiguous(memory_format=layout)
+
+
+class Casting(Protocol):
+    """What a program needs to know of a module: how its inputs and weights have to be."""
+
+    device: torch.device
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    def inputs(self, inputs: Sequence[Tensor]) -> list[Tensor]: ...
+
+    def weights(self, weights: Sequence[Tensor], *, copied: bool = False) -> tuple[Tensor, ...]: ...
 
 
 class Cast:

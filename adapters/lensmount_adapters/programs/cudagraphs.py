@@ -15,18 +15,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, fx
 
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.programs.capturing import CAPTURING, captured_alone
-from lensmount_adapters.programs.cast import Cast
+from lensmount_adapters.programs.cast import Cast, Casting
 from lensmount_adapters.programs.executor import Writer
-
-if TYPE_CHECKING:
-    from lensmount_adapters.programs.live_graphs import LiveWeights
 
 MAX_GRAPHS = 64  # per program; the least recently replayed one is dropped
 WARM_UP = 3  # runs before a capture, because nothing may be allocated for the first time during it
@@ -88,7 +85,7 @@ class CudaGraphCompiled:
     `_loaded` has, for each buffer, the object that it was written from; None if that may have changed since.
     """
 
-    def __init__(self, cast: Cast | LiveWeights, base: tuple[Tensor, ...], forward: Forward | None = None) -> None:
+    def __init__(self, cast: Casting, base: tuple[Tensor, ...], forward: Forward | None = None) -> None:
         self._cast = cast
         self._forward = forward or cast.module
         with torch.inference_mode():
@@ -163,7 +160,8 @@ class CudaGraphCompiled:
 
     def resident(self) -> dict[str, Tensor]:
         """The tensors that compute and are never written: constants of the module, and the base's weights."""
-        constants = dict(self._cast.module.named_parameters()) | dict(self._cast.module.named_buffers())
+        module = self._cast.module
+        constants: dict[str, Tensor] = dict(module.named_parameters()) | dict(module.named_buffers())
         return {f"constant {name}": tensor for name, tensor in constants.items()} | {
             f"weight {row}": tensor for row, tensor in enumerate(self.base)
         }
@@ -233,6 +231,10 @@ class CudaGraphProgram:
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         return self.compiled.replay(inputs, self.weights)
+
+    def resident(self) -> dict[str, Tensor]:
+        """Those of the compiled module, from whose base weights this program may differ."""
+        return self.compiled.resident()
 
 
 def size_for(images: int) -> int:

@@ -11,8 +11,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx
@@ -73,6 +75,13 @@ class InPlace(Protocol):
     def replay_loaded(self, inputs: Sequence[Tensor]) -> Tensor:
         """Run with what is in the buffers."""
         ...
+
+
+@runtime_checkable
+class ShowsTensors(Protocol):
+    """A compiled function or program that shows the tensors it computes with, which nothing should change."""
+
+    def resident(self) -> Mapping[str, Tensor]: ...
 
 
 class Executor(Protocol):

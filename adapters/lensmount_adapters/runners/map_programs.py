@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_digest
+from lensmount_adapters.backbone.fingerprint import differing, nothing, resident_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import ExplainError
 from lensmount_adapters.graph.functional import functional_branch
@@ -59,7 +59,7 @@ class MapBranch:
         self._compiled = executor.compile(self._functional.module, (activations,), self._functional.base, key)
         self.nbytes = 0  # of the last program
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
-        self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
+        self._digests = {name: resident_digest(tensor) for name, tensor in self._folded.items()}
 
     def covers(self, adapter: Adapter) -> bool:
         """Whether everything that the adapter changes is an input of this branch."""

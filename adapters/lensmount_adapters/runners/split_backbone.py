@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
-from lensmount_adapters.backbone.fingerprint import differing, nothing, tensor_digest
+from lensmount_adapters.backbone.fingerprint import differing, nothing, resident_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
 from lensmount_adapters.graph.functional import FunctionalBranch, frozen, functional_branch
@@ -24,7 +24,7 @@ from lensmount_adapters.graph.pooling import flat_columns, pooling_of, space_of
 from lensmount_adapters.graph.segments import Halves
 from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.programs.clock import clock_of
-from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program
+from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program, ShowsTensors
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
 from lensmount_adapters.runners.graph_mounting import GraphMounting
 from lensmount_adapters.runners.mixed import mixed
@@ -77,13 +77,17 @@ class SplitBackbone:
             self.trunk = self._compiled_trunk(trunk) if int8 is None else int8.program
         self._functional = functional_branch(halves.branch, backbone)
         self._folded = dict(zip(self._functional.inputs, self._functional.base, strict=True))
-        self._digests = {name: tensor_digest(tensor) for name, tensor in self._folded.items()}
         self.example = self.activations(self._images)
         own = tuple(self._images.shape[1:]), torch.Size((1, *self.example.shape[1:]))
         self._known_shapes: dict[tuple[int, ...], torch.Size] = dict([own])
         self.pooling = pooling_of(backbone, self.example)
         self.space = space_of(backbone, halves.at) if self.trunk is not None else None
         self._branch = self.branch_again()
+        if isinstance(self._branch, ShowsTensors):
+            self._folded |= self._branch.resident()
+        if isinstance(self.trunk, ShowsTensors):
+            self._folded |= {f"trunk {name}": tensor for name, tensor in self.trunk.resident().items()}
+        self._digests = {name: resident_digest(tensor) for name, tensor in self._folded.items()}
         self._mounting = _mounting(self._functional, self._branch)
         self._merge_clock = clock_of(self.device)
         self._mounted: str | None = None
@@ -267,7 +271,7 @@ class SplitBackbone:
         self._mounting.forget(digest)
 
     def changed(self, between: Callable[[], None] = nothing) -> list[str]:
-        """Names of folded base weights that differ from what they were when they were made."""
+        """Names of folded base weights, and of the copies that compute, that differ from when they were made."""
         return differing(self._folded, self._digests, between)
 
     def _compiled_trunk(self, trunk: fx.GraphModule) -> Program:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 import timm
 import torch
 
-from lensmount_adapters.backbone.fingerprint import fingerprint_of, tensor_digest
+from lensmount_adapters.backbone.fingerprint import _checksum, fingerprint_of, resident_digest, tensor_digest
 
 NAME = "test_efficientnet"
 
@@ -41,3 +42,27 @@ def test_a_tensor_s_digest_is_that_of_its_bytes() -> None:
     tensor = torch.arange(6, dtype=torch.float32).view(2, 3)
     assert tensor_digest(tensor) == hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
     assert tensor_digest(tensor.T) == hashlib.sha256(tensor.T.contiguous().numpy().tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_the_checksum_of_a_gpu_changes_with_one_bit_and_with_two_words_in_each_others_place(dtype: torch.dtype) -> None:
+    tensor = torch.randn(3, 70, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = _checksum(tensor)
+    assert _checksum(tensor.clone()) == before
+
+    flip_a_bit(tensor)
+    assert _checksum(tensor) != before
+    flip_a_bit(tensor)
+    tensor[0, [0, 1]] = tensor[0, [1, 0]]
+    assert _checksum(tensor) != before
+
+
+def test_the_checksum_is_what_its_docstring_says() -> None:
+    words = torch.tensor([5, -3, 2**31 - 1], dtype=torch.int32)
+    assert _checksum(words.view(torch.float32)) == f"sum:{5 - 3 + 2**31 - 1}:{5 - 6 + 3 * (2**31 - 1)}"
+
+
+def test_on_a_cpu_the_digest_of_what_is_resident_is_the_sha256() -> None:
+    tensor = torch.ones(3)
+
+    assert resident_digest(tensor) == tensor_digest(tensor)

@@ -90,3 +90,19 @@ def test_a_hot_program_in_between_leaves_the_mounted_adapter_its_weights(
     assert torch.equal(hot(x), of_hot)
     assert not torch.equal(first, of_hot)
     runner.close()
+
+
+def test_an_integrity_check_sees_the_very_tensors_that_compute(
+    cuda: FakeCuda, backbone: Backbone, adapters: list[Adapter]
+) -> None:
+    runner = SegmentRunner(backbone, cuda.executor(torch.bfloat16), max_batch=1, hot_bytes=0)
+    split: SplitBackbone = runner._split([delta.target.name for delta in adapters[0].deltas])
+    assert runner.changed() == []
+    with torch.inference_mode():
+        split._branch.base[0][0] += 1  # the copy in bfloat16; what it was made from stays
+        next(split.trunk.compiled._cast.module.buffers())[0] += 1
+    first, second = runner.changed()
+
+    assert first == "weight 0 (folded)"
+    assert second.startswith("trunk constant ")
+    runner.close()
