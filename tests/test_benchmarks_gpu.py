@@ -16,8 +16,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "benchmarks" / "gpu"
 CHECKS = [
-    *("card", "forward", "switch", "mixed", "tests", "transfer", "decode"),
-    *("memory", "integrity", "training", "serving", "autotune"),
+    *("card", "forward", "switch", "mixed", "kernels", "tests", "transfer", "decode"),
+    *("memory", "short memory", "integrity", "training", "serving", "autotune"),
 ]
 
 

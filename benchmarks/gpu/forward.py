@@ -68,9 +68,11 @@ def speed(bench: Bench, network: Network, backbone: Backbone, adapter: Adapter, 
     bench.row(f"{where}: device's time / runner.scores", ours / call, "times", of_share)
 
 
-def ours_ms(bench: Bench, backbone: Backbone, adapter: Adapter, batches: list[Tensor]) -> float:
+def ours_ms(
+    bench: Bench, backbone: Backbone, adapter: Adapter, batches: list[Tensor], executor: str = "cudagraphs"
+) -> float:
     """Trunk and the adapter's hot branch, for images that are on the device already."""
-    parts = parts_of(backbone, adapter, 16)
+    parts = parts_of(backbone, adapter, 16 if executor == "cudagraphs" else 1, executor)
     branch = parts.bind(adapter)
     turn = cycle(batches)
     return bench.clock.device_ms(lambda: branch(parts.activations(next(turn))))

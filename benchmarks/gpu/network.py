@@ -116,16 +116,15 @@ def merged_network(backbone: Backbone, adapter: Adapter) -> nn.Sequential:
     return nn.Sequential(module, copy.deepcopy(adapter.head)).eval()
 
 
-def executor_of(device: torch.device) -> Executor:
-    """CUDA graphs in bfloat16 on a GPU; eager torch in bfloat16 elsewhere."""
-    name = "cudagraphs" if device.type == "cuda" else "eager"
-    return choose_executor(name, "bfloat16", device, 1, None)
+def executor_of(device: torch.device, max_batch: int = 16, name: str = "cudagraphs") -> Executor:
+    """Graphs in bfloat16 on a GPU; eager torch in bfloat16 elsewhere."""
+    return choose_executor(name if device.type == "cuda" else "eager", "bfloat16", device, 1, None, max_batch)
 
 
-def parts_of(backbone: Backbone, adapter: Adapter, max_batch: int) -> SplitBackbone:
+def parts_of(backbone: Backbone, adapter: Adapter, max_batch: int, name: str = "cudagraphs") -> SplitBackbone:
     """Trunk and branch as the runner compiles them for this adapter, to be timed one by one."""
     halves = Segments(backbone.module).halves([delta.target.name for delta in adapter.deltas])
-    return SplitBackbone(backbone, halves, executor_of(backbone.device), max_batch)
+    return SplitBackbone(backbone, halves, executor_of(backbone.device, max_batch, name), max_batch)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from lensmount_adapters import Adapter, Backbone, ExactSwapper
+from lensmount_adapters.programs.live_graphs import live_graphs
 
 from . import goals
 from .bench import Bench
@@ -64,6 +65,12 @@ def in_place(bench: Bench, network: Network, backbone: Backbone, pair: tuple[Ada
         for adapter in pair:
             swapper.mount(adapter)
 
+    x = torch.randn(1, 3, *backbone.preprocessing.size, device=bench.device)
+    graphs = live_graphs(backbone.module, x, backbone.dtype, 1) if bench.device.type == "cuda" else backbone.module
+    with torch.inference_mode():
+        for way, forward in {"plain torch": backbone.module, "graphs over the live weights": graphs}.items():
+            ms = bench.clock.host_ms(lambda forward=forward: forward(x))  # type: ignore[misc]  # mypy cannot infer a lambda with defaults
+            bench.row(f"{network.name}, executor merged: a pass of one image, {way}", ms, "ms")
     ms = bench.clock.host_ms(both) / 2
     bench.row(f"{network.name}: ExactSwapper, float32 in place", 1e3 * ms, "us", goals.SWITCH_IN_PLACE)
     swapper.unmount()

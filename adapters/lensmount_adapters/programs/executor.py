@@ -12,9 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, fx
