@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from lensmount_adapters.programs.cudagraphs import CudaGraphs
 
@@ -171,8 +171,5 @@ def tensors_in(tree: Any) -> list[Tensor]:
 
 
 def write(computed: Any, outputs: Any) -> None:
-    pairs = zip(
-        *(values if isinstance(values, (tuple, list)) else [values] for values in (computed, outputs)), strict=True
-    )
-    for new, old in pairs:
-        tree_map_only(Tensor, lambda tensor, new=new: tensor.copy_(new), old)
+    for new, old in zip(tensors_in(computed), tensors_in(outputs), strict=True):
+        old.copy_(new)

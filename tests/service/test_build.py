@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -109,7 +109,7 @@ def test_the_zoo_of_a_checkout_holds_adapter_files_with_their_cards() -> None:
     ("asked", "free", "expected"), [({}, None, 2**29), ({}, 2**36, 2**35), ({"hot_bytes": 5}, 2**36, 5)]
 )
 def test_the_memory_for_hot_adapters_follows_the_gpu_unless_it_was_asked_for(
-    asked: dict[str, int], free: int | None, expected: int, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+    asked: dict[str, Any], free: int | None, expected: int, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lensmount_service.build.free_memory", lambda device: free)
 

@@ -36,6 +36,7 @@ class Autotuned(CudaGraphs):
 
         def forward(*tensors: torch.Tensor) -> torch.Tensor:
             with in_cache(self._cache):
-                return compiled(*tensors)
+                output: torch.Tensor = compiled(*tensors)
+                return output
 
         return forward

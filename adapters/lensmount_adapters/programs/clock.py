@@ -47,7 +47,7 @@ class EventClock:
         self._events = before, after
 
     def seconds(self) -> float | None:
-        if self._events is not None and self._events[1].query():
+        if self._events is not None and self._events[1].query():  # type: ignore[no-untyped-call]  # torch's
             before, after = self._events
             self._seconds, self._events = before.elapsed_time(after) / 1e3, None
         return self._seconds

@@ -58,7 +58,8 @@ def _add(y: Tensor, x: Tensor, A: Tensor, B: Tensor, rows: Tensor, geometry: Map
 
 def _by_slot(A: Tensor, slots: int) -> Tensor:
     """[slots * r, in, *k] as [slots, r, in, *k], without a copy."""
-    return A.unflatten(0, (slots, A.shape[0] // slots))
+    by_slot: Tensor = A.unflatten(0, (slots, A.shape[0] // slots))  # type: ignore[no-untyped-call]  # torch's
+    return by_slot
 
 
 def _pair(value: object) -> tuple[int, int] | None:

@@ -43,7 +43,7 @@ def test_what_is_on_the_host_already_is_returned_as_it_is() -> None:
 class OnGpu(torch.Tensor):
     """Says that it is on a GPU."""
 
-    is_cuda = True  # type: ignore[assignment]  # a property of torch's
+    is_cuda = True
 
 
 def test_all_tensors_of_a_gpu_come_with_one_copy_and_one_wait(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_only_the_weights_that_differ_are_copied_before_a_replay(
     copies: list[int] = []
     copy = torch._foreach_copy_
 
-    def counted(to: Sequence[Tensor], source: Sequence[Tensor]) -> object:
+    def counted(to: list[Tensor], source: list[Tensor]) -> object:
         copies.append(len(to))
         return copy(to, source)
 

@@ -64,7 +64,7 @@ class Mixing:
         return torch.randn(count, 3, *backbone.preprocessing.size, generator=torch.Generator().manual_seed(0))
 
     @staticmethod
-    def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank: int = 4, **form: bool) -> Mixed:
+    def branch_for(backbone: Backbone, adapters: Sequence[Any], slots: int = 4, rank: int = 4, **form: Any) -> Mixed:
         branch = Mixing.branch_of(backbone)
         return mixed(
             branch, Mixing.union(branch, [Mixing.deltas_of(backbone, parts) for parts in adapters]), slots, rank, **form

@@ -10,6 +10,7 @@ import torch
 from tests.fake_cuda import FakeCuda
 
 from lensmount_adapters import Adapter, Backbone
+from lensmount_adapters.programs.cudagraphs import CudaGraphCompiled, CudaGraphProgram
 from lensmount_adapters.runners.graph_mounting import GraphMounting
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.runners.split_backbone import SplitBackbone
@@ -98,9 +99,12 @@ def test_an_integrity_check_sees_the_very_tensors_that_compute(
     runner = SegmentRunner(backbone, cuda.executor(torch.bfloat16), max_batch=1, hot_bytes=0)
     split: SplitBackbone = runner._split([delta.target.name for delta in adapters[0].deltas])
     assert runner.changed() == []
+    branch, trunk = split._branch, split.trunk
+    assert isinstance(branch, CudaGraphCompiled)
+    assert isinstance(trunk, CudaGraphProgram)
     with torch.inference_mode():
-        split._branch.base[0][0] += 1  # the copy in bfloat16; what it was made from stays
-        next(split.trunk.compiled._cast.module.buffers())[0] += 1
+        branch.base[0][0] += 1  # the copy in bfloat16; what it was made from stays
+        next(trunk.compiled._cast.module.buffers())[0] += 1
     first, second = runner.changed()
 
     assert first == "weight 0 (folded)"
