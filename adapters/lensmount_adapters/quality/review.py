@@ -27,7 +27,8 @@ _MORE_PAIRS = (
     "There are more pairs of images that show the same than are counted here. Fix: exclude the copies that are listed, "
     "then review the new version"
 )
-SURE = 0.9  # balanced accuracy of the head from which on most of what it doubts is wrong (benchmarks/labelling/label_errors.py)
+# balanced accuracy of the head from which on most of what it doubts is wrong (benchmarks/labelling/label_errors.py)
+SURE = 0.9
 
 OnProgress = Callable[[str, int, int], None]  # phase, images done, images in total
 
