@@ -23,7 +23,7 @@ from lensmount_adapters.report.card import model_card
 from lensmount_adapters.report.context import CardTexts
 from lensmount_adapters.report.write import tables
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig
-from lensmount_adapters.training.evaluate import judged, read_samples
+from lensmount_adapters.training.evaluate import read_samples, scored_in_both
 from lensmount_adapters.training.loop import TrainingLoop
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.promises import RECORD, promise
@@ -257,7 +257,7 @@ def measure_precisions(config: TrainingConfig, int8: Int8Trunks) -> None:
         backbone, content = load_backbone(config.backbone, weights_from(config.weights)), config.out.read_bytes()
         adapter, parsed = admit(content, backbone), parse_adapter(content)
         folder, samples = read_samples(parsed.manifest, config.data, "test")
-        manifest = judged(parsed.manifest, adapter, backbone, int8, "test", folder, samples)
+        manifest = scored_in_both(parsed.manifest, adapter, backbone, int8, "test", folder, samples)
         write_manifest(config.out, parsed.tensors, manifest)
 
 

@@ -38,7 +38,7 @@ from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import Int8Use
+from lensmount_adapters.trunks.record import Int8Use
 
 BATCHES, SIZE = (1, 16), 224
 WARM = 24  # batches, after which a hot adapter has its end-to-end program
@@ -153,7 +153,7 @@ def merged(backbone: Backbone, adapter: Adapter) -> nn.Module:
         for delta in adapter.deltas:
             weight = module.get_parameter(delta.target.name)
             weight.copy_(delta.merged(weight))
-    return Whole(module, adapter.head).eval()  # type: ignore[no-any-return]  # of an untyped import
+    return Whole(module, adapter.head).eval()
 
 
 if __name__ == "__main__":

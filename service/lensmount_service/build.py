@@ -33,7 +33,7 @@ from lensmount_adapters.runners.runner import Runner
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.trunks.calibration import drawn_calibration, folder_calibration
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import Int8Use
+from lensmount_adapters.trunks.record import Int8Use
 from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore

@@ -25,7 +25,7 @@ from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.training import train_adapter
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import RECORD, costs_nothing
+from lensmount_adapters.trunks.record import RECORD, costs_nothing
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawFolder
@@ -170,10 +170,10 @@ def test_recording_what_int8_costs_keeps_the_tensors_and_everything_else_of_the_
     (tmp_path / "malaria.safetensors").write_bytes(before)
     monkeypatch.setattr(zoo, "read_samples", lambda *_: (None, []))
 
-    def judged(manifest: Manifest, *_: object) -> Manifest:
+    def scored(manifest: Manifest, *_: object) -> Manifest:
         return manifest.model_copy(update={"training": {**manifest.training, RECORD: {"int8": 1}}})
 
-    monkeypatch.setattr(zoo, "judged", judged)
+    monkeypatch.setattr(zoo, "scored_in_both", scored)
     zoo.measure_precisions(TrainingConfig(tmp_path, "malaria", tmp_path / "malaria.safetensors"), Int8Trunks())
     old, new = parse_adapter(before), parse_adapter((tmp_path / "malaria.safetensors").read_bytes())
     assert all(tensor.equal(new.tensors[name]) for name, tensor in old.tensors.items())

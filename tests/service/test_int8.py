@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from lensmount_adapters import Backbone, load_backbone
 from lensmount_adapters.errors import DatasetError, ExecutorUnavailable
 from lensmount_adapters.programs import int8
 from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.trunks.int8 import Int8Trunks
 from lensmount_service import build
 from lensmount_service.settings import Settings
+from lensmount_service.worker import attempt
+from lensmount_service.worker.attempt import JobAttempt
+from lensmount_service.worker.settings import WorkerSettings
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +78,29 @@ def test_precision_int8_with_settings_that_exclude_it_is_refused(change: dict[st
 
 class _OpenVino:
     name = "openvino"
+
+
+def test_a_worker_scores_adapters_on_the_trunk_of_its_server_unless_it_must_not(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
+    shared = {"state": tmp_path, "int8_calibration": tmp_path, "int8": True}
+    monkeypatch.setattr(build, "available", lambda: True)
+    monkeypatch.setattr(attempt, "available", lambda: True)
+    use = build._int8(Settings(executor="openvino", **shared), _OpenVino())  # type: ignore[arg-type]
+    assert use is not None
+
+    def of_worker(options: dict[str, str], **change: Any) -> Int8Trunks | None:
+        request = SimpleNamespace(hyper_parameters=options)
+        settings = WorkerSettings(**shared | change)
+        return JobAttempt._int8(SimpleNamespace(_settings=settings, _request=request))  # type: ignore[arg-type]
+
+    own = of_worker({})
+    assert own is not None
+    assert own.recipe(backbone, "layer3") == use.trunks.recipe(backbone, "layer3")
+    assert own.folder == use.trunks.folder
+    assert of_worker({}, int8=False) is None
+    assert of_worker({"trunk": "int8"}, int8=False) is not None
+    monkeypatch.setattr(attempt, "available", lambda: False)
+    assert of_worker({}) is None

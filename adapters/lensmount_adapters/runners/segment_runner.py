@@ -45,7 +45,7 @@ from lensmount_adapters.runners.split_backbone import SplitBackbone
 from lensmount_adapters.runners.splits import Splits
 from lensmount_adapters.runners.stages import UNWATCHED, Watch, watch_of
 from lensmount_adapters.swap.exact import ExactSwapper
-from lensmount_adapters.trunks.judgement import Int8Use
+from lensmount_adapters.trunks.record import Int8Use
 
 log = logging.getLogger(__name__)
 

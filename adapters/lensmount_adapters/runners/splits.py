@@ -13,7 +13,7 @@ from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.costs import CostBook
 from lensmount_adapters.runners.split_backbone import MEASURED_IMAGES, SplitBackbone
-from lensmount_adapters.trunks.judgement import Int8Use
+from lensmount_adapters.trunks.record import Int8Use
 
 log = logging.getLogger(__name__)
 

@@ -31,14 +31,14 @@ from lensmount_adapters.training.before import comparable, version_before
 from lensmount_adapters.training.calibration_images import SHARE
 from lensmount_adapters.training.training_data import TrainingData
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import FLOAT32, INT8, Figures, recorded
 from lensmount_adapters.trunks.network import Int8Network
+from lensmount_adapters.trunks.record import FLOAT32, INT8, Figures, recorded
 from lensmount_adapters.trust.assess import assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
 
 log = logging.getLogger(__name__)
 
-JUDGED_ON = ("test", "validation")  # of which the first that has images shows what int8 costs
+SCORED_ON = ("test", "validation")  # of which the first that has images shows what int8 costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,24 +208,24 @@ def read_samples(manifest: Manifest, data: Path, split: str) -> tuple[ImageFolde
     return folder, reproduce_split(manifest, folder, split)
 
 
-def with_judgement(
+def with_precisions(
     manifest: Manifest, adapter: Adapter, backbone: Backbone, data: TrainingData, int8: Int8Trunks
 ) -> Manifest:
     """The manifest with the figures of both precisions on the run's test part, or its validation part without one.
 
     Unchanged if there is neither, or if this backbone has no int8 trunk; the log says so.
     """
-    part = next((part for part in JUDGED_ON if data.samples(part)), None)
+    part = next((part for part in SCORED_ON if data.samples(part)), None)
     if part is None:
         return manifest
     try:
-        return judged(manifest, adapter, backbone, int8, part, data.folder, data.samples(part))
+        return scored_in_both(manifest, adapter, backbone, int8, part, data.folder, data.samples(part))
     except BackboneError as error:
-        log.info("%s: not judged in int8: %s", manifest.name, error)
+        log.info("%s: not scored in int8: %s", manifest.name, error)
         return manifest
 
 
-def judged(
+def scored_in_both(
     manifest: Manifest,
     adapter: Adapter,
     backbone: Backbone,

@@ -12,7 +12,7 @@ from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.machine import choose_device
 from lensmount_adapters.training.checkpoint import checkpoint_path, checkpoint_settings
 from lensmount_adapters.training.config import FILE_DTYPES, TrainingConfig, require, require_folder_of
-from lensmount_adapters.training.evaluate import with_judgement
+from lensmount_adapters.training.evaluate import with_precisions
 from lensmount_adapters.training.loop import Listener, Progress, TrainingLoop, silent, steps_of
 from lensmount_adapters.training.objective import Classification
 from lensmount_adapters.training.promises import promise
@@ -111,6 +111,6 @@ def _write(
         adapter = admit(dump_adapter(manifest, tensors, dtype), loop.backbone)
     manifest, scored = score_parts(loop, data, adapter.manifest, adapter)
     if int8 is not None:
-        manifest = with_judgement(manifest, adapter, loop.backbone, data, int8)
+        manifest = with_precisions(manifest, adapter, loop.backbone, data, int8)
     digest = write_adapter(config.out, manifest, tensors, dtype)
     return result_of(loop, data, manifest, digest, scored, interrupted)

@@ -1,4 +1,4 @@
-"""The whole backbone with its trunk in int8, for training and for judging: the branch is the live one in torch."""
+"""The whole backbone with its trunk in int8, for training and for scoring: the branch is the live one in torch."""
 
 from __future__ import annotations
 

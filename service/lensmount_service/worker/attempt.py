@@ -159,7 +159,7 @@ class JobAttempt:
         return True
 
     def _int8(self) -> Int8Trunks | None:
-        """The int8 trunks that the adapter is judged on, as the server makes them; None if it is not."""
+        """The int8 trunks that the adapter is scored on, as the server makes them; None if it is not."""
         settings = self._settings
         if not (settings.int8 and available()) and self._request.hyper_parameters.get("trunk") != "int8":
             return None

@@ -17,7 +17,7 @@ from lensmount_adapters.runners.costs import CostBook, LinearCost
 from lensmount_adapters.runners.kept_trunk import fits
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import FLOAT32, INT8, Figures, Int8Use, recorded
+from lensmount_adapters.trunks.record import FLOAT32, INT8, Figures, Int8Use, recorded
 
 pytest.importorskip("nncf")
 Ask = Callable[..., list[Any]]

@@ -19,7 +19,7 @@ from lensmount_adapters.training.answer import predict_samples
 from lensmount_adapters.training.evaluate import reproduce_split
 from lensmount_adapters.training.train_adapter import TrainingResult
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import RECORD, costs_nothing
+from lensmount_adapters.trunks.record import RECORD, costs_nothing
 
 pytest.importorskip("nncf")
 

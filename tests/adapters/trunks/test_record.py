@@ -9,7 +9,7 @@ import pytest
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.judgement import FLOAT32, INT8, RECORD, Figures, Int8Use, costs_nothing, recorded
+from lensmount_adapters.trunks.record import FLOAT32, INT8, RECORD, Figures, Int8Use, costs_nothing, recorded
 
 FLOATING = Figures("test", 200, 0.95, 0.03)
 TRUNK = "sha256:1"
@@ -17,7 +17,7 @@ TRUNK = "sha256:1"
 
 @pytest.fixture
 def manifest(draw_manifest: Any) -> Any:
-    """`manifest(figures)`: a manifest with these figures of int8 beside those of float32."""
+    """`manifest(figures)`: a manifest with these figures of int8 and of float32."""
 
     def make(int8: Figures | None, floating: Figures = FLOATING) -> Manifest:
         figures = {FLOAT32: floating} | ({} if int8 is None else {INT8: int8})
@@ -45,10 +45,10 @@ def manifest(draw_manifest: Any) -> Any:
 def test_int8_may_cost_at_most_0_3_points_and_0_01_of_calibration(
     change: dict[str, Any], allowed: bool, manifest: Any
 ) -> None:
-    judged = manifest(replace(FLOATING, **{"trunk": TRUNK} | change))
-    assert costs_nothing(judged, TRUNK) is allowed
-    assert Int8Use(Int8Trunks(), asked=False).allows(judged, TRUNK) is allowed
-    assert Int8Use(Int8Trunks(), asked=True).allows(judged, TRUNK)
+    recorded_with = manifest(replace(FLOATING, **{"trunk": TRUNK} | change))
+    assert costs_nothing(recorded_with, TRUNK) is allowed
+    assert Int8Use(Int8Trunks(), asked=False).allows(recorded_with, TRUNK) is allowed
+    assert Int8Use(Int8Trunks(), asked=True).allows(recorded_with, TRUNK)
 
 
 @pytest.mark.parametrize("record", [None, [], {}, {FLOAT32: 1, INT8: 2}, {FLOAT32: {"part": "test"}, INT8: {}}])
@@ -59,6 +59,6 @@ def test_a_record_of_another_form_says_nothing(record: Any, manifest: Any) -> No
     assert not costs_nothing(manifest(None), TRUNK)
 
 
-def test_without_images_nothing_was_judged(manifest: Any) -> None:
+def test_without_images_nothing_was_recorded_with(manifest: Any) -> None:
     none = replace(FLOATING, images=0)
     assert not costs_nothing(manifest(replace(none, trunk=TRUNK), none), TRUNK)
