@@ -284,6 +284,7 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
         f"{device_name(backbone.device)} {executor.name} {executor.dtype} {settings.threads} {torch.__version__}"
         + f" {TF32}" * (settings.arithmetic == TF32),
     )
+    int8 = _int8(settings, executor)
     try:
         runner = SegmentRunner(
             backbone,
@@ -291,7 +292,7 @@ def _runner(settings: Settings, backbone: Backbone) -> Runner:
             max_batch=max_batch,
             hot_bytes=_hot_bytes(settings, backbone),
             book=book,
-            int8=_int8(settings, executor),
+            int8=int8,
         )
     except BackboneError as error:
         log.warning("the backbone cannot be cut into segments, so adapters are merged in place", reason=str(error))
