@@ -157,7 +157,7 @@ def create_app(
             await asyncio.to_thread(lambda: context.reviews.remove_orphans(training.datasets.digests()))
             predicting = PredictJobs(context, app.state.predictor)
             async with warmed(catalog, engine, training.stopping), predicting.running():
-                reaping = asyncio.create_task(_reap(training.jobs))
+                reaping = asyncio.create_task(_reap(training.jobs, context.predictable))
                 yield
                 reaping.cancel()
             training.stopping.set()
@@ -299,6 +299,7 @@ def _context(
         pairs=Pairs(engine, catalog, keeper.rows, evidence, input_limits(settings)),
         shadowing=Shadowing(engine.runner, ready, evidence, judged),
         outputs=_open_outputs(engine, settings, metrics),
+        predictable=asyncio.Event(),
         answered=AnsweredImages(
             settings.feedback_kept_bytes, settings.feedback_kept_s if settings.feedback == "on" else 0.0
         ),
@@ -338,10 +339,11 @@ def _note(audit: AuditLog, running: Running, findings: Sequence[Finding]) -> Non
     audit.add(Record(round(time.time(), 3), *who, f"rollback by rule: {rules}", target, None, running.rollout.id, 200))
 
 
-async def _reap(table: JobTable) -> None:
+async def _reap(table: JobTable, claimable: asyncio.Event) -> None:
     while True:
         await asyncio.sleep(REAP_S)
         try:
-            await asyncio.to_thread(table.reap)
+            if await asyncio.to_thread(table.reap):
+                claimable.set()
         except ServiceError as error:
             log.warning("jobs not checked", reason=str(error))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lensmount_client._files.paths import find_images, read_file
 
 
+@runtime_checkable
 class BatchSource(Protocol):
     """Images by name, in an order that is the same in each run."""
 

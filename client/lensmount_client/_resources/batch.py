@@ -94,7 +94,6 @@ class Batch:
         """
         if (dataset := dataset_of(source)) is not None:
             return label_dataset(self._jobs, dataset, adapter_list(adapter), Path(out), progress)
-        assert not isinstance(source, Dataset)
         with _Run.of(source, adapter, out) as run, reporting(progress, run.total) as report:
             run.begin(lambda resolving: run_operation(resolving, self._send))
             answers = bounded_map(self._answered(run), run.chunks(), concurrency=CONCURRENCY, ordered=True)
@@ -145,7 +144,6 @@ class AsyncBatch:
         """See `Client.batch`."""
         if (dataset := dataset_of(source)) is not None:
             return await alabel_dataset(self._jobs, dataset, adapter_list(adapter), Path(out), progress)
-        assert not isinstance(source, Dataset)
         with _Run.of(source, adapter, out) as run, reporting(progress, run.total) as report:
             await run.abegin(lambda resolving: arun_operation(resolving, self._send))
             answers = abounded_map(self._answered(run), run.chunks(), concurrency=CONCURRENCY, ordered=True)
@@ -190,11 +188,15 @@ class _Run:
 
     @classmethod
     def of(
-        cls, source: str | Path | Sequence[str | Path] | BatchSource, adapter: str | Sequence[str], out: str | Path
+        cls,
+        source: str | Path | Sequence[str | Path] | Dataset | BatchSource,
+        adapter: str | Sequence[str],
+        out: str | Path,
     ) -> _Run:
         asked, path = adapter_list(adapter), Path(out)
         check_output(path)
         places = [source] if isinstance(source, str | Path) else source
+        assert isinstance(places, Sequence | BatchSource)  # a dataset is labelled by a job
         images = LocalFiles(places) if isinstance(places, Sequence) else places
         total = sum(1 for _ in images.names())
         return cls(images, asked, path, BatchJournal(path, asked), total)

@@ -48,11 +48,13 @@ class JobRows:
         self._watch = LeaseWatch(lease_s, clock)
         database.create()
 
-    def reap(self) -> None:
-        """End the jobs whose worker is gone and that get no further attempt."""
-        if self._has_claimable():
-            with self.database.write() as connection:
-                self._reap(connection)
+    def reap(self) -> bool:
+        """End the jobs whose worker is gone and that get no further attempt. Returns whether one may be claimed."""
+        if not self._has_claimable():
+            return False
+        with self.database.write() as connection:
+            self._reap(connection)
+        return True
 
     def _has_claimable(self) -> bool:
         """True if a job is claimable (queued or lease expired). Read-only, so it never blocks writers."""

@@ -90,7 +90,8 @@ class Parts:
     `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it. `keeper` ends
     rollouts by their rules, and `pairs` computes images with labels.
     `shadowing` says which answers are compared with those of another version.
-    `outputs` is what the trunk gave for images that may be asked again.
+    `outputs` is what the trunk gave for images that may be asked again. `predictable` is set when a job may wait that
+    labels a dataset.
     `integrity` and `metrics_page` are computed once for all who ask at a time.
     """
 
@@ -118,6 +119,7 @@ class Parts:
     pairs: Pairs
     shadowing: Shadowing
     outputs: KeptOutputs
+    predictable: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)

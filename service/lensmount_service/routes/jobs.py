@@ -83,6 +83,7 @@ async def submit(
         job, created = await asyncio.to_thread(
             context.training.jobs.submit, predicting.request, key, digest, predicting.check, expected
         )
+        context.predictable.set()
         response.status_code = 201 if created else 200
         response.headers["Location"] = f"/jobs/{job.id}"
         return await _info(context.training, job, response)
@@ -185,6 +186,7 @@ async def retry(context: Context, job_id: JobId, response: Response, expected: E
         return training.datasets.require(connection, job.request.dataset)
 
     job = await asyncio.to_thread(training.jobs.retry, job_id, require_dataset, expected, current().traceparent)
+    context.predictable.set()
     return await _info(training, job, response)
 
 

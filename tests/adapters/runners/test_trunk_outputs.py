@@ -130,8 +130,8 @@ def test_the_identity_changes_with_everything_that_the_trunk_depends_on(
     others = {
         trunk_identity(load_backbone(backbone.name, "random:1"), "layer3_0_act2", eager),
         trunk_identity(backbone, Segments(backbone.module).halves_at(2).at, eager),
-        trunk_identity(backbone, "layer3_0_act2", SimpleNamespace(name="eager", dtype=torch.bfloat16)),  # type: ignore[arg-type]
-        trunk_identity(backbone, "layer3_0_act2", SimpleNamespace(name="openvino", dtype=torch.float32)),  # type: ignore[arg-type]
+        trunk_identity(backbone, "layer3_0_act2", SimpleNamespace(name="eager", dtype=torch.bfloat16)),
+        trunk_identity(backbone, "layer3_0_act2", SimpleNamespace(name="openvino", dtype=torch.float32)),
         trunk_identity(backbone, "layer3_0_act2", eager, "sha256:of a calibration"),
     }
     monkeypatch.setattr(module, "device_name", lambda device: "another processor")

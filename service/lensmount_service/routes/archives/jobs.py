@@ -13,7 +13,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +38,6 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 RESULTS = "results.jsonl"
-POLL_S = 0.5  # from one look for a job to the next
 AHEAD = 3  # chunks in work: one is computed, the next ones are read
 RETRY_S = 0.2  # while there is no room in the queue
 MOST_BEAT_S = 5.0
@@ -101,9 +100,10 @@ class PredictJobs:
 
     async def _run(self) -> None:
         while not self._app.training.stopping.is_set():
+            self._app.predictable.clear()
             lease = await self._claimed()
             if lease is None:
-                await asyncio.sleep(POLL_S)
+                await self._app.predictable.wait()
                 continue
             try:
                 await self._work(lease)
@@ -173,9 +173,10 @@ class PredictJobs:
         async def label(chunk: Sequence[SourceImage]) -> bytes:
             return await self._rows(context, chunk, snapshots, adapters)
 
-        async for rows in in_order(left, label, attempt.stop):
-            await asyncio.to_thread(self._files.append, lease.id, lease.token, rows)
-            attempt.done += rows.count(b"\n")
+        async with contextlib.aclosing(in_order(left, label, attempt.stop)) as labelled:
+            async for rows in labelled:
+                await asyncio.to_thread(self._files.append, lease.id, lease.token, rows)
+                attempt.done += rows.count(b"\n")
         attempt.check()
         await asyncio.to_thread(self._files.put, lease.id, lease.token, RESULTS, _results(journal))
         return await asyncio.to_thread(_outcome, attempt, journal)
@@ -219,17 +220,17 @@ async def in_order(
     chunks: Iterator[list[SourceImage]],
     work: Callable[[Sequence[SourceImage]], Awaitable[bytes]],
     stop: asyncio.Event,
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The results in order, of a few chunks at a time. It ends at once with `stop`, however long the next one waits."""
-    stopping = asyncio.ensure_future(stop.wait())
-    window: deque[asyncio.Future[bytes]] = deque()
+    stopping: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
+    window: deque[asyncio.Future[Any]] = deque()
     try:
         while True:
             while len(window) < AHEAD and (chunk := next(chunks, None)) is not None:
                 window.append(asyncio.ensure_future(work(chunk)))
             if not window:
                 return
-            await asyncio.wait({window[0], stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([window[0], stopping], return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
                 return
             yield window.popleft().result()
@@ -289,6 +290,13 @@ def _outcome(attempt: Attempt, journal: Path) -> dict[str, Any]:
             found = json.loads(line)["rows"]
             rows += len(found)
             failed += any(row["error"] for row in found)
-    nothing = {"published": False, "adapter": None, "gate": None, "digest": None, "size_bytes": None, "metrics": {}}
+    nothing: dict[str, Any] = {
+        "published": False,
+        "adapter": None,
+        "gate": None,
+        "digest": None,
+        "size_bytes": None,
+        "metrics": {},
+    }
     seconds = round(time.monotonic() - attempt.started, 3)
     return {**nothing, "seconds": seconds, "files": [RESULTS], "images": attempt.total, "rows": rows, "failed": failed}

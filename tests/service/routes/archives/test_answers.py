@@ -12,6 +12,7 @@ import torch
 from fastapi.testclient import TestClient
 from torch import Tensor
 
+from lensmount_adapters.inputs.prepare import prepare
 from lensmount_service.archive.entry import read
 from lensmount_service.build import Parts
 from lensmount_service.routes.archives import answers
@@ -30,13 +31,12 @@ class Seen:
         self.trunk: list[int] = []
         self.decoded = 0
         self._parts, self._patch = parts, monkeypatch
-        original = answers.prepare
 
-        def prepare(*arguments: Any) -> Any:
+        def counted(*arguments: Any) -> Any:
             self.decoded += 1
-            return original(*arguments)
+            return prepare(*arguments)
 
-        monkeypatch.setattr(answers, "prepare", prepare)
+        monkeypatch.setattr(answers, "prepare", counted)
 
     def watch(self) -> None:
         """Count the images that go through each trunk that there is by now."""

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from lensmount_adapters.errors import ImageInvalid
+from lensmount_adapters.inputs.prepare import prepare
 from lensmount_client._types.batch import BATCH_COLUMNS
 from lensmount_service.build import Parts
 from lensmount_service.errors import QueueFull
@@ -106,13 +107,13 @@ def test_the_next_adapter_reads_no_image(api: TestClient, until: Until, monkeypa
 
 
 def test_an_image_that_cannot_be_read_is_a_row(api: TestClient, until: Until, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, seen = answers.prepare, []
+    seen = []
 
     def broken(*arguments: Any) -> Any:
         seen.append(1)
         if len(seen) == 5:
             raise ImageInvalid("found bytes without an image")
-        return original(*arguments)
+        return prepare(*arguments)
 
     monkeypatch.setattr(answers, "prepare", broken)
     job = ended(api, until, submitted(api, ["cells", "tiles"]))

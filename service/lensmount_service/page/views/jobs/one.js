@@ -40,7 +40,7 @@ export default function One({ id }) {
       <div class="side">
         ${isActive(job) && !job.cancel_requested && html`<${Asks} label="Cancel the job" title="Cancel this job?" yes="Cancel the job" disabled=${action.busy}
           act=${() => change("DELETE", "", "The job is being cancelled.")}>${job.kind === "predict" ? "What it has labelled is kept until you start it again." : "What it has learned so far is lost. You can start it again."}<//>`}
-        ${["failed", "cancelled"].includes(job.state) && html`<button type="button" class="primary" disabled=${action.busy} onClick=${() => change("POST", "/retry", "The job waits again.")}>Try again</button>`}
+        ${["failed", "cancelled"].includes(job.state) && html`<button type="button" class="primary" disabled=${action.busy} onClick=${() => change("POST", "/retry", job.kind === "predict" ? "The job waits again." : "The job waits for a worker again.")}>Try again</button>`}
       </div>
     </div>
     <${Outcome} action=${action} reload=${reload} />

@@ -8,7 +8,7 @@ images in as many threads and gives them to the engine, without HTTP, rows or an
 Each ratio is of wall time and of the processor time of the server's process, which other work on the machine changes
 less. Memory is the server's, a tenth through the first pass and at its end.
 
-    python benchmarks/archive.py [--data ../shared/data/malaria-nih] [--images 2000] [--rounds 3]
+    python -m benchmarks.archives.asked_again [--data ../shared/data/malaria-nih] [--images 2000] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from benchmarks.shared import machine
+from benchmarks.shared.process import Memory, free_port, running
 from PIL import Image
-from shared import machine  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
-from shared.process import Memory, free_port, running  # type: ignore[import-not-found]
 
 from lensmount_adapters import admit, dump_adapter, load_backbone
 from lensmount_adapters.adapter.adapter import Adapter
@@ -42,7 +42,7 @@ from lensmount_client import Client
 from lensmount_service.build import open_parts
 from lensmount_service.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ZOO = ROOT / "adapters" / "zoo" / "malaria.safetensors"
 TARGETS = {"default targets": None, "last eighth": ("blocks.6.0.conv_pwl", "conv_head")}
 BATCH, AHEAD = 16, 3
@@ -90,7 +90,11 @@ def one_round(client: Client, pid: int, folder: Path, count: int) -> dict[str, f
     images, state, found = folder / "images", folder / "state", {}
     by_itself = float(
         subprocess.run(
-            [sys.executable, __file__, "--alone", str(images)], capture_output=True, text=True, check=True
+            [sys.executable, "-m", "benchmarks.archives.asked_again", "--alone", str(images)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.split()[-1]
     )
     for name in TARGETS:
