@@ -91,7 +91,9 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "service/faults/test_faults.py::test_a_fault_leaves_the_state_before_or_after",
         "service/engine/test_failures.py::test_halves_without_memory_are_refused_and_hold_nothing",
     ),
-    "F18": ("service/engine/test_failures.py::test_a_batch_without_memory_is_halved_once",),  # no memory on the device
+    "F18": (  # no memory on the device
+        "service/engine/test_failures.py::test_a_batch_without_memory_is_halved_and_answered",
+    ),
     "F19": ("service/engine/test_failures.py::test_a_lost_device_ends_the_engine",),  # a lost device
     "F20": ("service/engine/test_failures.py::test_an_adapter_whose_scores_are_never_finite_is_quarantined",),  # NaN
     "F21": (  # SIGTERM to a server at work

@@ -9,38 +9,32 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
+from tests.slow import LONGEST, SLOW
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
 
 
-@pytest.fixture(scope="module")
-def marks(pytestconfig: pytest.Config) -> Any:
-    """tests/marks.py, which conftest.py registers as a plugin."""
-    return pytestconfig.pluginmanager.get_plugin("marks")
-
-
-def test_every_slow_file_and_test_is_there(marks: Any) -> None:
-    for entry in marks.SLOW:
+def test_every_slow_file_and_test_is_there() -> None:
+    for entry in SLOW:
         file, _, name = entry.partition("::")
         if (TESTS / file).is_dir():
             continue
-        assert (TESTS / file).is_file(), f"tests/marks.py: found {entry}, expected a file of tests. Fix: its new name"
+        assert (TESTS / file).is_file(), f"tests/slow.py: found {entry}, expected a file of tests. Fix: its new name"
         tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
         functions = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-        assert not name or name in functions, f"tests/marks.py: found no test {entry}. Fix: its new name"
+        assert not name or name in functions, f"tests/slow.py: found no test {entry}. Fix: its new name"
 
 
-def test_every_file_that_comes_first_is_there(marks: Any) -> None:
-    assert [file for file in marks.LONGEST if not (TESTS / file).is_file()] == []
+def test_every_file_that_comes_first_is_there() -> None:
+    assert [file for file in LONGEST if not (TESTS / file).is_file()] == []
 
 
-def test_no_test_is_listed_twice_by_itself_and_with_its_file(marks: Any) -> None:
-    whole = {entry for entry in marks.SLOW if "::" not in entry}
-    assert [entry for entry in marks.SLOW if "::" in entry and entry.partition("::")[0] in whole] == []
+def test_no_test_is_listed_twice_by_itself_and_with_its_file() -> None:
+    whole = {entry for entry in SLOW if "::" not in entry}
+    assert [entry for entry in SLOW if "::" in entry and entry.partition("::")[0] in whole] == []
 
 
 def test_quick_leaves_out_every_mark_of_pyproject() -> None:
@@ -93,7 +87,10 @@ def test_tests_are_marked_by_the_list_and_by_their_fixtures(arguments: list[str]
     (tmp_path / "test_all.py").write_text("raise RuntimeError")
     (tmp_path / "test_some.py").write_text(SOME)
     command = [sys.executable, "-m", "pytest", "--strict-markers", "-p", "no:cacheprovider", *arguments]
-    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # the plugins of this environment take a second
+    alone = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }  # the plugins of this environment take a second
     ended = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert summary in ended.stdout
