@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from docs.site.generated import commands
+from pydantic import AliasChoices
 
 from lensmount_client import Client
 from lensmount_service.settings import Settings
@@ -134,10 +135,17 @@ def test_every_call_of_the_client_in_a_python_block_fits_its_signature(text: str
                 inspect.signature(method).bind(*node.args, **{word.arg: word for word in node.keywords if word.arg})
 
 
+def _variables(kind: type[Settings | WorkerSettings]) -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        yield f"LENSMOUNT_{name.upper()}"
+        if isinstance(field.validation_alias, AliasChoices):
+            yield from (str(choice) for choice in field.validation_alias.choices)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_variable_extra_and_make_target_exists(page: str) -> None:
     text = (ROOT / page).read_text()
-    fields = {f"LENSMOUNT_{name.upper()}" for kind in (Settings, WorkerSettings) for name in kind.model_fields}
+    fields = {variable for kind in (Settings, WorkerSettings) for variable in _variables(kind)}
     named = set(re.findall(r"\bLENSMOUNT_[A-Z][A-Z_]*[A-Z]\b(?![_A-Z]*`?, `_)", text))
     families = {name for name in named if any(field.startswith(name) for field in fields)}
     assert named - fields - CLIENT_VARIABLES - families == set()
