@@ -85,7 +85,7 @@ def test_a_worker_scores_adapters_on_the_trunk_of_its_server_unless_it_must_not(
 ) -> None:
     pytest.importorskip("openvino")
     Image.new("RGB", (20, 20), "red").save(tmp_path / "a.png")
-    shared = {"state": tmp_path, "int8_calibration": tmp_path, "int8": True}
+    shared: dict[str, Any] = {"state": tmp_path, "int8_calibration": tmp_path, "int8": True}
     monkeypatch.setattr(build, "available", lambda: True)
     monkeypatch.setattr(attempt, "available", lambda: True)
     use = build._int8(Settings(executor="openvino", **shared), _OpenVino())  # type: ignore[arg-type]
