@@ -33,7 +33,7 @@ more, so a reader needs no lock: it keeps the one that it got.
 | `._in_place` and its backbone | engine | the engine's thread |
 | `._watch`, `Stopwatch.stages` | engine | the engine's thread, for one batch |
 | `.book` (`CostBook`) | all | its own `_lock`, not held while measuring; `lines` is a copy |
-| `HotPrograms._making` | all | its `_lock`, inside which the lock of the cache may be taken |
+| `HotPrograms._making`, `._failed` | all | its `_lock`, inside which the lock of the cache may be taken |
 | `.cache` (`HotCache`) | all | its own `_lock` |
 | `._derived` | all | written while the runner is made, then only read |
 | `SplitBackbone.costs` | engine, background | `_lock` from reading to writing; replaced |

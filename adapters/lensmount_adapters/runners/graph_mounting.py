@@ -74,7 +74,9 @@ class GraphMounting:
                 Product(self._base(name), low.scale * low.B.float().flatten(1), in_memory_order(low.A.float()))
                 for name, low in factored.items()
             ]
-            lives = [in_memory_order(self._compiled.buffers[self._row_of[name]]) for name in factored]
+            buffers = [self._compiled.buffers[self._row_of[name]] for name in factored]
+            lives = [in_memory_order(buffer) for buffer in buffers]
+            assert all(live.data_ptr() == buffer.data_ptr() for live, buffer in zip(lives, buffers, strict=True))
             merged = self._functional.merged(rest)
             values = [value.to(self._compiled.buffers[self._row_of[name]].dtype) for name, value in merged.items()]
             others = [self._row_of[name] for name in merged]

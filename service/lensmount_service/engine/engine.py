@@ -10,6 +10,7 @@ computes. The docstring of lensmount_adapters/runners/__init__.py has the same t
 |---|---|---|
 | `Engine.runner`: `scores`, `maps`, `rest`, `changed`, `close` | engine | the engine's thread, until it ends |
 | `Engine._chores` | loop appends, engine pops | one deque operation each; then `Scheduler.interrupt` |
+| `Engine._memory_limit` | engine | the engine's thread |
 | `Engine.lost` | engine writes once, all read | one text |
 | `Shadows`: queue, bytes, thread | engine offers, its own threads take | its own `_wake` |
 | `._computing`, `._left_behind` | lensmount-shadows; offers read the second | its thread; replaced |
