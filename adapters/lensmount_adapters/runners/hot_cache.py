@@ -111,6 +111,13 @@ class HotCache(Generic[T]):
             self._uses.pop(key, None)
             self._pins.discard(key)
 
+    def shed(self) -> int:
+        """Drop every entry that is not pinned; returns the bytes that they had. Their uses are still counted."""
+        with self._lock:
+            freed = [self._held.pop(key).nbytes for key in list(self._held) if key not in self._pins]
+            self._bytes -= sum(freed)
+            return sum(freed)
+
     def pin(self, key: Hashable, pinned: bool = True) -> None:
         """Pin or unpin a key. A pinned key is admitted without any use."""
         with self._lock:

@@ -145,6 +145,15 @@ class Runner(Protocol):
 
 
 @runtime_checkable
+class Sheds(Protocol):
+    """A runner that holds what it can make again."""
+
+    def shed(self) -> int:
+        """Free it, because one image found too little memory; returns the bytes. Called as `scores` is."""
+        ...
+
+
+@runtime_checkable
 class GivesMaps(Protocol):
     """A runner that computes the last maps next to the scores, at the cost of the scores alone."""
 

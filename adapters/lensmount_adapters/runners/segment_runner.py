@@ -93,11 +93,8 @@ class SegmentRunner:
         self.book = book or CostBook()
         self._watch: Watch = UNWATCHED  # of the batch that is computed
         self.programs = HotPrograms(hot_bytes)
-        made = {
-            name: SHORTCUTS[name](backbone, executor, self.programs, max_batch)
-            for name in SHORTCUTS
-            if name in shortcuts
-        }
+        chosen = [name for name in SHORTCUTS if name in shortcuts]
+        made = {name: SHORTCUTS[name](backbone, executor, self.programs, max_batch) for name in chosen}
         self.shortcuts: Mapping[str, Shortcut] = {name: shortcut for name, shortcut in made.items() if shortcut}
         self._segments = Segments(backbone.module)
         self._splits = Splits(backbone, self._segments, executor, max_batch, self.book, int8)
@@ -235,6 +232,9 @@ class SegmentRunner:
 
     def nbytes(self) -> dict[str, int]:
         return {"hot": self.programs.cache.nbytes}
+
+    def shed(self) -> int:
+        return self.programs.cache.shed()
 
     def settle(self) -> None:
         self.programs.settle()

@@ -56,7 +56,7 @@ from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.programs.capturing import give_memory_back
 from lensmount_adapters.runners.kept_trunk import Branches, KeepsTrunk, Kept
-from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, by_adapter
+from lensmount_adapters.runners.runner import BatchScores, GivesMaps, Runner, Sheds, by_adapter
 from lensmount_adapters.runners.stages import of_each_item
 from lensmount_service.engine.answer import Answer as Answer
 from lensmount_service.engine.answer import IntegrityReport as IntegrityReport
@@ -254,6 +254,9 @@ class Engine:
             self._memory_limit.failed(batch)
         parts, halves = failure.parts_of(batch)
         if len(parts) == 1:
+            if failure.out_of_memory and isinstance(self.runner, Sheds) and self.runner.shed():
+                give_memory_back(self.backbone.device)
+                return self._answer(batch)  # at most once more: then there is nothing left to free
             self._fail(batch, failure)
             return failure if failure.out_of_memory else None
         alone: Failure | None = None

@@ -166,3 +166,15 @@ def test_an_entry_for_which_no_images_are_expected_gives_way_first() -> None:
     use(cache, "new", images=2)
     assert ("lost" in cache, "idle" in cache, "new" in cache) == (False, True, True)
     cache.retire("never seen")
+
+
+def test_shedding_drops_all_entries_but_pinned_ones() -> None:
+    cache: HotCache[str] = HotCache(max_bytes=100)
+    for key in "abc":
+        cache.put(key, key, 10)
+    cache.pin("b")
+
+    assert cache.shed() == 20
+    assert [key in cache for key in "abc"] == [False, True, False]
+    assert cache.nbytes == 10
+    assert cache.shed() == 0

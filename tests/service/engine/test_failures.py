@@ -139,6 +139,26 @@ def test_the_size_that_fits_is_remembered_and_a_larger_one_is_tried_later(
             most[0] = 4
 
 
+def test_an_image_that_finds_no_memory_alone_gets_that_of_hot_programs(backbone: Backbone, cells: Adapter) -> None:
+    held = [64]
+
+    def fault(_: Sequence[Item]) -> None:
+        if held[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    def shed() -> int:
+        freed, held[0] = held[0], 0
+        return freed
+
+    engine, runner, _ = engine_of(backbone, fault)
+    runner.shed = shed  # type: ignore[attr-defined]  # of a runner with hot programs
+    with engine:
+        answers = [future.result(20) for future in engine.submit_many([(cells, IMAGE)] * 2)]
+
+    assert runner.sizes == [2, 1, 1, 1]
+    assert len(answers) == 2
+
+
 def test_a_device_that_does_not_answer_after_an_error_is_lost(
     backbone: Backbone, cells: Adapter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
