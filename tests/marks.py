@@ -336,7 +336,7 @@ LONGEST = (
     *("service/test_crosstalk.py", "service/page/test_newcomer.py"),
     *("test_benchmarks_gpu.py", "service/test_crosstalk_changes.py", "service/test_openapi_requests.py"),
     *("service/worker/test_attempt.py", "service/worker/test_supervisor.py", "test_docker.py", "test_packages.py"),
-    *("service/test_volumes.py", "service/test_clip.py", "test_extras.py"),
+    *("service/test_volumes.py", "service/test_clip.py", "test_extras.py", "service/kills/test_batch.py"),
     *("adapters/programs/test_executor.py", "adapters/graph/test_functional.py"),
     *("adapters/recipe/test_carry_out.py", "adapters/runners/test_mixed.py", "adapters/runners/test_map_programs.py"),
     *("adapters/runners/test_segment_runner.py", "adapters/export/test_onnx.py", "adapters/runners/test_pooled.py"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from itertools import islice
@@ -41,7 +40,7 @@ def check_output(path: Path) -> None:
 
 def write_rows(path: Path, rows: Iterable[Row]) -> int:
     """Write the file under another name, then rename it. Returns the number of rows. Raises CannotWrite."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.tmp")  # the same in each run, so that a kill leaves one at most
     counted = _Counted(rows)
     try:
         WRITERS[path.suffix.lower()](temporary, counted)

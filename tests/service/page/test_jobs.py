@@ -12,7 +12,7 @@ from tests.service.page.axe import violations
 if TYPE_CHECKING:
     from playwright.sync_api import Page
     from tests.service.browser import Listening
-    from tests.service.conftest import MakeParts, MakePng, Zip
+    from tests.service.conftest import MakeAdapter, MakeParts, MakePng, Zip
 
     from lensmount_service.build import Parts
     from lensmount_service.jobs.records import Lease
@@ -98,4 +98,27 @@ def test_the_verdict_of_the_gate_is_told_and_the_files_are_there(
         with page.expect_download() as download:
             page.get_by_role("button", name="Download card.md").click()
         assert download.value.path().read_bytes() == b"# smears"
+        assert violations(page) == []
+
+
+def test_a_job_that_labels_a_dataset_shows_its_adapters_and_its_rows(
+    page: Page,
+    make_parts: MakeParts,
+    make_adapter: MakeAdapter,
+    make_png: MakePng,
+    zipped: Zip,
+    listening: Listening,
+) -> None:
+    archive = zipped({f"{'ab'[n % 2]}/{n}.png": make_png(n) for n in range(24)})
+    with make_parts(executor="eager") as parts, listening(parts.app) as url, leaving(page):
+        HTTP.put(f"{url}/datasets/cells", content=archive).raise_for_status()
+        HTTP.put(f"{url}/adapters/smears", content=make_adapter()).raise_for_status()
+        asked = {"kind": "predict", "dataset": "cells", "adapters": ["smears@1"]}
+        HTTP.post(f"{url}/jobs", json=asked).raise_for_status()
+        page.goto(f"{url}/#/jobs")
+        page.get_by_role("link", name="smears").click()
+        page.get_by_text("24 images: 24 rows in results.jsonl.").wait_for()
+        page.get_by_text("smears@1 (version 1)").wait_for()
+        page.get_by_text("one line for each image and adapter").wait_for()
+        assert page.get_by_text("Not published").count() == 0
         assert violations(page) == []
