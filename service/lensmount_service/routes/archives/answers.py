@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Self
 
 from torch import Tensor
 
 from lensmount_adapters.errors import LensmountError
-from lensmount_adapters.inputs.prepare import PreparedInput, prepare
+from lensmount_adapters.inputs.prepare import PreparedInput, prepare, stated_size
+from lensmount_adapters.inputs.rules import InputRule
 from lensmount_service.archive.entry import KeptOutput
 from lensmount_service.engine.engine import Answer
 from lensmount_service.engine.fair_pool import LARGE
@@ -33,7 +34,7 @@ from lensmount_service.web.schemas import ImageRef
 
 GROUP = "archive"  # no request is in a batch with such images
 OF_SERVER = ("draining", "device_lost")  # what no image is to blame for
-COST = LARGE + 1  # reading one never takes the last thread that reads images
+COST = LARGE + 1  # of what states no size: it never takes the last thread that reads images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +69,9 @@ class _Begun:
     new: set[str] = field(default_factory=set)
     answers: dict[int, Answer | Unavailable] = field(default_factory=dict)
     error: LensmountError | None = None
+    rules: Collection[InputRule] = ()
+    data: bytes = b""
+    pixels: int = 0
 
     def inputs(self, adapters: Iterable[int]) -> tuple[list[tuple[int, str | None, bool]], list[int]]:
         """What can be computed now: which adapters, with their keys, and whether the trunk is kept; and what waits.
@@ -109,8 +113,11 @@ class ArchiveAnswers:
         Raises QueueFull, DeadlineExceeded or Unavailable (`draining`, `device_lost`).
         """
         line = ("archive", context.caller, object())
-        work = [partial(self._begin, context, index, image, snapshots) for index, image in enumerate(images)]
-        begun = await every([self._decoders.submit_for(line, COST, each) for each in work])
+        work = [partial(self._look, context, index, image, snapshots) for index, image in enumerate(images)]
+        begun = await every([self._decoders.submit_for(line, 0, each) for each in work])
+        await every(
+            [self._decoders.submit_for(line, each.pixels, partial(self._decode, each)) for each in begun if each.rules]
+        )
         left = {index: list(range(len(snapshots))) for index, each in enumerate(begun) if each.error is None}
         while left:
             left = await self._round(context, begun, snapshots, left, expires_at)
@@ -119,7 +126,7 @@ class ArchiveAnswers:
             ImageAnswers(each.source, [each.answers[n] for n in sorted(each.answers)], each.error) for each in begun
         ]
 
-    def _begin(self, context: TenantContext, index: int, image: SourceImage, snapshots: Sequence[Snapshot]) -> _Begun:
+    def _look(self, context: TenantContext, index: int, image: SourceImage, snapshots: Sequence[Snapshot]) -> _Begun:
         """Look for what is kept, and read the image if something is missing."""
         ref = ImageRef(index=index, name=image.name)
         try:
@@ -127,20 +134,33 @@ class ArchiveAnswers:
             digest = image.digest or hashlib.sha256(data or b"").hexdigest()
             keys = [self._outputs.key(context.identity.tenant, digest, each.adapter) for each in snapshots]
             found = {key: self._outputs.find(key, disk=True) for key in set(keys) if key is not None}
-            trunk = {key: output.x for key, output in found.items() if output is not None}
             sizes = [output.size for output in found.values() if output is not None]
-            rules = {
-                each.adapter.manifest.preprocessing
-                for each, key in zip(snapshots, keys, strict=True)
-                if key is None or key not in trunk
+            begun = _Begun(DecodedInput(ref, PreparedInput({}, sizes[0] if sizes else None), 0.0), keys)
+            begun.trunk = {key: output.x for key, output in found.items() if output is not None}
+            pairs = zip(snapshots, keys, strict=True)
+            begun.rules = {
+                each.adapter.manifest.preprocessing for each, key in pairs if key is None or key not in begun.trunk
             }
-            if rules:
-                prepared = prepare(image.read() if data is None else data, rules, self._limits)
-            else:
-                prepared = PreparedInput({}, sizes[0])
+            if begun.rules:
+                begun.data = image.read() if data is None else data
+                begun.pixels = self._pixels(begun.data)
         except LensmountError as error:
             return _Begun(DecodedInput(ref, PreparedInput({}, None), 0.0), error=error)
-        return _Begun(DecodedInput(ref, prepared, 0.0), keys, trunk)
+        return begun
+
+    def _pixels(self, data: bytes) -> int:
+        """What its header states; an image whose header cannot be read is refused when it is decoded."""
+        try:
+            return stated_size(data, self._limits.image)
+        except LensmountError:  # a volume, too
+            return COST
+
+    def _decode(self, begun: _Begun) -> None:
+        try:
+            begun.source = replace(begun.source, prepared=prepare(begun.data, begun.rules, self._limits))
+        except LensmountError as error:
+            begun.error = error
+        begun.data = b""
 
     async def _round(
         self,
