@@ -13,6 +13,8 @@ SLOW = frozenset(
         "adapters/adapter/test_admission.py::test_it_refuses",
         "adapters/adapter/test_schema.py::test_files_of_the_zoo_stay_what_they_are_when_they_are_written_again",
         "adapters/adapter/test_trust_check.py",
+        "adapters/runners/gpu/test_graph_mounting.py::test_adapters_of_every_method_answer_as_in_float64_in_any_order",
+        "adapters/runners/gpu/test_slab.py",
         "adapters/runners/test_splits.py",
         "adapters/trunks/test_int8.py",
         "adapters/trunks/test_network.py",
@@ -321,6 +323,7 @@ SLOW = frozenset(
 # together. xdist alone would start with the files of many tests, and a minute of waiting for a server would come last.
 LONGEST = (
     *("test_docs.py", "service/kills/test_kills.py", "service/kills/test_one_job.py", "service/faults/test_killed.py"),
+    "service/kills/test_batch.py",
     *("service/test_recipe.py", "service/faults/test_faults.py", "service/web/test_bodies.py"),
     *("service/test_server.py", "service/worker/test_attempt.py", "test_types_of_examples.py"),
     *("service/page/test_newcomer.py", "service/test_volumes.py", "service/test_crosstalk.py", "test_extras.py"),

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 
 from lensmount_adapters.kernels.product import Product, merge_each
+from lensmount_adapters.runners.gpu.mixed_triton import ops_for
 from lensmount_adapters.runners.mixed_ops import TORCH
-from lensmount_adapters.runners.mixed_triton import ops_for
 
 from . import goals
 from .bench import Bench

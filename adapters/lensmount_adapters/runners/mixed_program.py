@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lensmount_adapters.delta.kinds import Delta
 from lensmount_adapters.programs.executor import Compiled, Program
+from lensmount_adapters.runners.gpu.slab import Slab
 from lensmount_adapters.runners.mixed import Mixed, PackedFactors
 from lensmount_adapters.runners.mixed_layout import Layout
-from lensmount_adapters.runners.slab import Slab
 
 KEPT_PREPARED = 256  # adapters whose factors stay prepared; preparing those of another one takes 2 ms
 

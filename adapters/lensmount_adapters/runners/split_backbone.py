@@ -26,13 +26,13 @@ from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.programs.clock import clock_of
 from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program, ShowsTensors
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
-from lensmount_adapters.runners.graph_mounting import GraphMounting
+from lensmount_adapters.runners.gpu.graph_mounting import GraphMounting
+from lensmount_adapters.runners.gpu.mixed_triton import ops_for
+from lensmount_adapters.runners.gpu.slab import SLOTS, Slab
 from lensmount_adapters.runners.mixed import mixed
 from lensmount_adapters.runners.mixed_layout import Layout
 from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
-from lensmount_adapters.runners.mixed_triton import ops_for
 from lensmount_adapters.runners.mounting import BufferMounting, Mounting
-from lensmount_adapters.runners.slab import SLOTS, Slab
 from lensmount_adapters.trunks.identity import FLOAT, trunk_identity
 from lensmount_adapters.trunks.int8 import Int8Trunk
 

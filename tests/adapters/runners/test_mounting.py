@@ -16,7 +16,7 @@ def test_the_same_buffers_hold_each_adapter_in_turn(
     backbone: Backbone, same_cut: list[Adapter], executor_of: Callable[..., Executor]
 ) -> None:
     runner = SegmentRunner(backbone, executor_of(), max_batch=1, hot_bytes=0)
-    split = runner._split([delta.target.name for delta in same_cut[0].deltas])
+    split = runner._splits.of(same_cut[0])
     mounting = split._mounting
     assert isinstance(mounting, BufferMounting)
     x = torch.rand_like(split.example[:1])

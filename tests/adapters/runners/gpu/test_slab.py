@@ -11,9 +11,9 @@ from tests.fake_cuda import FakeCuda
 
 from lensmount_adapters import Adapter, Backbone
 from lensmount_adapters.runners.costs import CostBook, LinearCost
+from lensmount_adapters.runners.gpu.slab import SLOTS
 from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
 from lensmount_adapters.runners.segment_runner import SegmentRunner
-from lensmount_adapters.runners.slab import SLOTS
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 import lensmount_adapters
+from lensmount_adapters.runners.gpu.mixed_triton import TRITON, ops_for
 from lensmount_adapters.runners.mixed_ops import TORCH
-from lensmount_adapters.runners.mixed_triton import TRITON, ops_for
 
 SLOTS, RANK, ROWS = 3, 2, torch.tensor([2, 0])
 NAME = "lensmount_adapters.kernels.mixed_low_rank"

@@ -76,7 +76,8 @@ class GraphMounting:
             ]
             buffers = [self._compiled.buffers[self._row_of[name]] for name in factored]
             lives = [in_memory_order(buffer) for buffer in buffers]
-            assert all(live.data_ptr() == buffer.data_ptr() for live, buffer in zip(lives, buffers, strict=True))
+            if any(live.data_ptr() != buffer.data_ptr() for live, buffer in zip(lives, buffers, strict=True)):
+                raise RuntimeError("found a copy of a graph's buffer, expected a view of it")  # a merge would be lost
             merged = self._functional.merged(rest)
             values = [value.to(self._compiled.buffers[self._row_of[name]].dtype) for name, value in merged.items()]
             others = [self._row_of[name] for name in merged]

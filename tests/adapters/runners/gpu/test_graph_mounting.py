@@ -11,7 +11,7 @@ from tests.fake_cuda import FakeCuda
 
 from lensmount_adapters import Adapter, Backbone
 from lensmount_adapters.programs.cudagraphs import CudaGraphCompiled, CudaGraphProgram
-from lensmount_adapters.runners.graph_mounting import GraphMounting
+from lensmount_adapters.runners.gpu.graph_mounting import GraphMounting
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.runners.split_backbone import SplitBackbone
 
@@ -47,7 +47,7 @@ def test_a_switch_writes_once_what_changes_and_an_adapter_that_stays_costs_no_la
     cuda: FakeCuda, backbone: Backbone, adapters: list[Adapter]
 ) -> None:
     runner = SegmentRunner(backbone, cuda.executor(torch.bfloat16), max_batch=2, hot_bytes=0)
-    split: SplitBackbone = runner._split([delta.target.name for delta in adapters[0].deltas])
+    split: SplitBackbone = runner._splits.of(adapters[0])
     activations = split.example[:1]
     for adapter in (adapters[0], adapters[1], adapters[0]):  # so that both are laid out
         split.mount(adapter)
@@ -68,7 +68,7 @@ def test_the_weights_have_the_same_bits_whatever_was_mounted_before(
     cuda: FakeCuda, backbone: Backbone, same_cut: list[Adapter]
 ) -> None:
     runner = SegmentRunner(backbone, cuda.executor(), max_batch=1, hot_bytes=0)
-    split: SplitBackbone = runner._split([delta.target.name for delta in same_cut[0].deltas])
+    split: SplitBackbone = runner._splits.of(same_cut[0])
     x = torch.rand_like(split.example[:1])
     features: dict[str, list[torch.Tensor]] = {}
     for adapter in (*same_cut, *same_cut[::-1], *same_cut[::2]):
@@ -82,7 +82,7 @@ def test_a_hot_program_in_between_leaves_the_mounted_adapter_its_weights(
     cuda: FakeCuda, backbone: Backbone, same_cut: list[Adapter]
 ) -> None:
     runner = SegmentRunner(backbone, cuda.executor(), max_batch=1, hot_bytes=0)
-    split: SplitBackbone = runner._split([delta.target.name for delta in same_cut[0].deltas])
+    split: SplitBackbone = runner._splits.of(same_cut[0])
     x, hot = torch.rand_like(split.example[:1]), split.bind(same_cut[1])
     split.mount(same_cut[0])
     first, of_hot = split.run(x), hot(x)
@@ -97,7 +97,7 @@ def test_an_integrity_check_sees_the_very_tensors_that_compute(
     cuda: FakeCuda, backbone: Backbone, adapters: list[Adapter]
 ) -> None:
     runner = SegmentRunner(backbone, cuda.executor(torch.bfloat16), max_batch=1, hot_bytes=0)
-    split: SplitBackbone = runner._split([delta.target.name for delta in adapters[0].deltas])
+    split: SplitBackbone = runner._splits.of(adapters[0])
     assert runner.changed() == []
     branch, trunk = split._branch, split.trunk
     assert isinstance(branch, CudaGraphCompiled)
