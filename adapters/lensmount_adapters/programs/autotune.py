@@ -13,7 +13,7 @@ import torch
 from torch import fx
 
 from lensmount_adapters.programs.cudagraphs import CudaGraphs, Forward
-from lensmount_adapters.programs.inductor import in_cache
+from lensmount_adapters.programs.inductor_cache import in_cache
 
 
 class Autotuned(CudaGraphs):

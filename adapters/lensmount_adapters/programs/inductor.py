@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,8 +19,7 @@ from torch import Tensor, fx
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.programs.cast import Cast
 from lensmount_adapters.programs.eager import TorchCompiled
-
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+from lensmount_adapters.programs.inductor_cache import in_cache
 
 
 class Inductor:
@@ -61,29 +58,6 @@ class Inductor:
                     "Fix: the executor eager"
                 ) from error
         return compiled
-
-
-_ENVIRONMENT = threading.RLock()  # all instances share the environment of the process
-
-
-@contextmanager
-def in_cache(folder: Path | None) -> Iterator[None]:
-    """Point Inductor to the cache folder. It reads the folder from the environment.
-
-    If the variable is missing, Inductor sets it to its default in /tmp, so the variable is restored afterwards.
-    """
-    if folder is None:
-        yield
-        return
-    with _ENVIRONMENT:
-        before = os.environ.get(CACHE_VARIABLE)
-        os.environ[CACHE_VARIABLE] = str(folder / "inductor")
-        try:
-            yield
-        finally:
-            os.environ.pop(CACHE_VARIABLE)
-            if before is not None:
-                os.environ[CACHE_VARIABLE] = before
 
 
 @torch.inference_mode()

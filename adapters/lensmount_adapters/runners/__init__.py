@@ -67,6 +67,6 @@ more, so a reader needs no lock: it keeps the one that it got.
 | OpenVINO's models | all | `OpenVino._cloning` to clone; afterwards each thread has its own clone |
 | `CudaGraphCompiled._captured`, `._loaded`, `.buffers` | the caller's | the thread that calls the program |
 | CUDA's one capture | all | `CAPTURING` (programs/capturing.py), from warm-up to end |
-| warning filters, `os.environ` of the process | all | `converting` (tracing), `inductor.in_cache` |
+| warning filters, `os.environ` of the process | all | `converting` (tracing), `inductor_cache.in_cache` |
 | kernels of delta/addmm.py | all | the lock of `KernelCache` |
 """
