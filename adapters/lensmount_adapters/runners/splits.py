@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from lensmount_adapters.adapter.adapter import Adapter
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.executor import Executor
-from lensmount_adapters.runners.costs import CostBook
+from lensmount_adapters.runners.costs import CostBook, LinearCost
 from lensmount_adapters.runners.split_backbone import MEASURED_IMAGES, SplitBackbone
 from lensmount_adapters.trunks.record import Int8Use
 
@@ -26,7 +27,9 @@ class Splits:
     """`splits.of(adapter)`; iterating gives those that were made. Safe from any thread.
 
     `_splits` and `_usable` are replaced under `_cutting`, which is held while programs are made: that takes seconds.
-    An int8 trunk that is not worth it is dropped.
+
+    Where nobody asked for int8, a trunk is quantised and measured once, by `later`, so that no start waits for it.
+    The cost book keeps what was found. Adapters that come after that, and all after the next start, use what is faster.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Splits:
         max_batch: int,
         book: CostBook,
         int8: Int8Use | None = None,
+        later: Callable[[Callable[[], None]], None] = lambda work: work(),
     ) -> None:
         self._backbone = backbone
         self._segments = segments
@@ -44,6 +48,7 @@ class Splits:
         self._max_batch = max_batch
         self._book = book
         self._int8 = int8
+        self._later = later
         self._splits: Mapping[Key, SplitBackbone] = {}
         self._usable: Mapping[int, bool] = {}  # by cut: whether an int8 trunk can be made there, and is worth it
         self._cutting = threading.Lock()
@@ -63,22 +68,43 @@ class Splits:
         if self._int8 is None or cut is None:
             return False
         recipe = self._int8.trunks.recipe(self._backbone, self._segments.name_of(cut))
-        return self._int8.allows(adapter.manifest, recipe) and self._is_usable(cut, self._int8)
+        return self._int8.allows(adapter.manifest, recipe) and self._is_usable(cut, self._int8, recipe)
 
-    def _is_usable(self, cut: int, int8: Int8Use) -> bool:
+    def _is_usable(self, cut: int, int8: Int8Use, recipe: str) -> bool:
         """Whether there is an int8 trunk at this cut and, if only records allow it, whether it is faster here."""
         if cut not in self._usable:
-            try:
-                made = self._split((cut, True))
-                usable = int8.asked or _gain(self._split((cut, False)), made) >= MIN_GAIN
-            except BackboneError as error:
-                log.warning("the trunk before %s stays in float: %s", self._segments.name_of(cut), error)
-                usable = False
-            with self._cutting:
-                self._usable = {**self._usable, cut: usable}
-                if not usable:
-                    self._splits = {key: split for key, split in self._splits.items() if key != (cut, True)}
+            name = f"trunk in int8, {recipe[7:23]}"
+            if int8.asked:
+                self._note(cut, self._has_int8(cut))
+            elif known := self._book.lines.get(name):
+                floating = self._split((cut, False)).trunk_cost()
+                self._note(cut, _gain(floating, known) >= MIN_GAIN and self._has_int8(cut))
+            else:
+                self._note(cut, False)
+                self._later(partial(self._measure, cut, name))
         return self._usable[cut]
+
+    def _note(self, cut: int, usable: bool) -> None:
+        with self._cutting:
+            self._usable = {**self._usable, cut: usable}
+
+    def _has_int8(self, cut: int) -> bool:
+        try:
+            self._split((cut, True))
+        except BackboneError as error:
+            log.warning("the trunk before %s stays in float: %s", self._segments.name_of(cut), error)
+            return False
+        return True
+
+    def _measure(self, cut: int, name: str) -> None:
+        """With programs of its own, because those of `_splits` are run by the engine's thread."""
+        try:
+            floating, int8 = self._made(cut, False), self._made(cut, True)
+        except BackboneError as error:
+            log.warning("the trunk before %s stays in float: %s", self._segments.name_of(cut), error)
+            return
+        known = self._book.line(name, int8.trunk_cost)
+        self._note(cut, _gain(floating.trunk_cost(), known) >= MIN_GAIN)
 
     def _split(self, key: Key) -> SplitBackbone:
         known = self._splits.get(key)  # found without the lock, so nobody waits while another cut is being made
@@ -99,8 +125,7 @@ class Splits:
         return SplitBackbone(self._backbone, halves, self._executor, self._max_batch, self._book, int8)
 
 
-def _gain(floating: SplitBackbone, int8: SplitBackbone) -> float:
+def _gain(floating: LinearCost, int8: LinearCost) -> float:
     """How many times as fast the int8 trunk is: the geometric mean for one image and for several."""
-    before, now = floating.trunk_cost(), int8.trunk_cost()
-    ratios = [before(images) / max(now(images), 1e-9) for images in (1, MEASURED_IMAGES)]
+    ratios = [floating(images) / max(int8(images), 1e-9) for images in (1, MEASURED_IMAGES)]
     return float((ratios[0] * ratios[1]) ** 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,15 +25,25 @@ Ask = Callable[..., list[Any]]
 
 
 class Trunks(CostBook):
-    """An int8 trunk costs this much, and a float one 1 second."""
+    """An int8 trunk costs this much, as measured at an earlier start, and a float one 1 second."""
 
-    def __init__(self, int8: float) -> None:
+    def __init__(self, int8: float, known: bool = True) -> None:
         super().__init__()
         self._int8 = int8
+        self._known = known
+
+    @property
+    def lines(self) -> Any:
+        known = LinearCost(self._int8, 0.0) if self._known else None
+        return SimpleNamespace(get=lambda name: known if name.startswith("trunk in int8") else None)
 
     def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
         if name.endswith(": trunk"):
-            return LinearCost(self._int8 if "-int8-" in name else 1.0, 0.0)
+            return LinearCost(1.0, 0.0)
+        if name.startswith("trunk in int8"):
+            assert measure().per_image >= 0
+            self._known = True
+            return LinearCost(self._int8, 0.0)
         return LinearCost(1.0, 1.0)
 
 
@@ -59,12 +70,12 @@ def pair(backbone: Backbone, draw_adapter: Any, folder: Path) -> list[Adapter]:
 
 @pytest.fixture
 def runner_of(backbone: Backbone, executor_of: Callable[..., Executor], folder: Path) -> Iterator[Any]:
-    """`runner_of(asked=False, cost=0.5)`: a runner in which an int8 trunk costs this share of a float one."""
+    """`runner_of(asked=False, cost=0.5, known=True)`: an int8 trunk costs this share of a float one."""
     made: list[SegmentRunner] = []
 
-    def make(*, asked: bool = False, cost: float = 0.5) -> SegmentRunner:
-        use = Int8Use(Int8Trunks(folder=folder), asked)
-        made.append(SegmentRunner(backbone, executor_of("openvino float32"), book=Trunks(cost), int8=use))
+    def make(*, asked: bool = False, cost: float = 0.5, known: bool = True) -> SegmentRunner:
+        use, book = Int8Use(Int8Trunks(folder=folder), asked), Trunks(cost, known)
+        made.append(SegmentRunner(backbone, executor_of("openvino float32"), book=book, int8=use))
         return made[-1]
 
     yield make
@@ -120,6 +131,16 @@ def test_where_it_is_not_faster_nobody_has_it_unless_asked(
     asked = questions(pair, 4)
     check(asked, runner.scores(asked).scores)
     assert [split.trunk_identity.quantised for split in runner.splits] == [""]
+
+
+def test_no_start_waits_until_int8_is_measured_and_later_adapters_have_it(pair: list[Adapter], runner_of: Any) -> None:
+    runner = runner_of(known=False)
+    runner.prepare(pair[1])
+    assert not runner._split_of(pair[1]).trunk_identity.quantised
+    runner.settle()
+    runner._ready.clear()  # as if the same file were admitted again
+    runner.prepare(pair[1])
+    assert runner._split_of(pair[1]).trunk_identity.quantised
 
 
 def test_a_shadow_is_never_computed_from_the_trunk_of_another_precision(pair: list[Adapter], runner_of: Any) -> None:
