@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,28 +42,46 @@ def places(tmp_path: Path) -> dict[str, str]:
     return {name: str(tmp_path / name) for name in ("files", "pets", "out")}
 
 
-@pytest.fixture
-def interrupt_at(server: Any) -> Iterator[Callable[[int], list[str]]]:
-    """`interrupt_at(2)` presses Ctrl-C when the second request has arrived, which then gets no answer."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    released, asked, answer = threading.Event(), [], server.answer
-    main = threading.main_thread().ident
-    assert main is not None
+class Interrupt:
+    """`with interrupt.at(2):` presses Ctrl-C when the second request has arrived, which then gets no answer.
 
-    def arm(number: int) -> list[str]:
+    `asked` has the requests. A request that comes after the block presses nothing: the interrupt would end pytest.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self.asked: list[str] = []
+        self._server = server
+        self._main = threading.main_thread().ident
+        self._released = threading.Event()
+
+    @contextmanager
+    def at(self, number: int) -> Iterator[None]:
+        answer = self._server.answer
+
         def answer_or_interrupt(method: str, target: str, body: bytes, headers: Any) -> Any:
-            asked.append(f"{method} {target}")
-            if len(asked) == number:
-                signal.pthread_kill(main, signal.SIGINT)
-                released.wait(20)
+            self.asked.append(f"{method} {target}")
+            if len(self.asked) == number and not self._released.is_set():
+                assert self._main is not None
+                signal.pthread_kill(self._main, signal.SIGINT)
+                self._released.wait(20)
             return answer(method, target, body, headers)
 
-        server.answer = answer_or_interrupt
-        return asked
+        def pressed(number: int, frame: Any) -> None:
+            if not self._released.is_set():
+                raise KeyboardInterrupt
 
-    yield arm
-    released.set()
-    signal.signal(signal.SIGINT, before)
+        self._server.answer = answer_or_interrupt
+        before = signal.signal(signal.SIGINT, pressed)
+        try:
+            yield
+        finally:
+            self._released.set()
+            signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def interrupt(server: Any) -> Interrupt:
+    return Interrupt(server)
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
@@ -70,18 +89,17 @@ def interrupt_at(server: Any) -> Iterator[Callable[[int], list[str]]]:
 def test_ctrl_c_at_any_request_is_status_130_and_leaves_nothing_half_done(
     server: Any,
     lensmount: Any,
-    interrupt_at: Callable[[int], list[str]],
+    interrupt: Interrupt,
     places: dict[str, str],
     command: str,
     at: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LENSMOUNT_URL", server.url)
-    asked = interrupt_at(at)
+    with interrupt.at(at):
+        code, out, err = lensmount(*(word.format(**places) for word in COMMANDS[command]))
 
-    code, out, err = lensmount(*(word.format(**places) for word in COMMANDS[command]))
-
-    if len(asked) < at:  # the command asks less often
+    if len(interrupt.asked) < at:  # the command asks less often
         assert code == 0, err
         return
     assert code == 130, (out, err)

@@ -58,6 +58,7 @@ def test_every_option_reaches_the_server_and_omitted_ones_are_not_sent(
         "max_seconds": 60.0,
         "orientations": 8,
         "cache_trunk": "off",
+        "trunk": "int8",
         "views": 4,
         "description": "cats, not dogs",
         "license": "CC0-1.0",

@@ -114,6 +114,19 @@ def test_a_file_under_another_key_is_not_an_answer(tmp_path: Path) -> None:
     assert disk.get(key(2)) is None
 
 
+def test_a_file_that_cannot_be_read_is_not_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        if name == "archive.read":
+            raise OSError(errno.EIO, "Input/output error")
+
+    disk = DiskOutputs(tmp_path, 64 * MIB)
+    disk.put(key(1), output(1))
+    with monkeypatch.context() as broken_disk:
+        broken_disk.setattr("lensmount_service.archive.disk.fault", broken)
+        assert disk.get(key(1)) is None
+    assert disk.get(key(1)) is not None
+
+
 @pytest.mark.parametrize("moment", ["archive.write", "archive.rename"])
 def test_a_full_disk_keeps_nothing_and_raises_nothing(
     tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
