@@ -9,7 +9,6 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from lensmount_adapters import Backbone
 from lensmount_adapters.backbone.load import load_backbone
 from lensmount_adapters.errors import TrainingError
 from lensmount_adapters.training import train_adapter
@@ -49,7 +48,7 @@ def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(
     monkeypatch.setattr(worker, "RETRY_S", (0.0, 0.0))
     failures: list[Progress] = []
 
-    def train(config: TrainingConfig, on_progress: Listener, backbone: Backbone) -> TrainingResult:
+    def train(config: TrainingConfig, on_progress: Listener, *others: Any) -> TrainingResult:
         if not failures:
 
             def listen(progress: Progress) -> None:
@@ -59,8 +58,8 @@ def test_an_attempt_that_fails_is_repeated_and_resumes_from_its_checkpoint(
                     failures.append(progress)
                     raise MemoryError("no more")
 
-            return train_adapter.train(config, listen, backbone)
-        return train_adapter.train(config, on_progress, backbone)
+            return train_adapter.train(config, listen, *others)
+        return train_adapter.train(config, on_progress, *others)
 
     monkeypatch.setattr(attempt, "train", train)
     job_id = submit(epochs=4)
