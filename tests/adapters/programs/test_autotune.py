@@ -13,7 +13,7 @@ from torch import fx
 
 from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.programs.autotune import Autotuned
-from lensmount_adapters.programs.inductor import CACHE_VARIABLE
+from lensmount_adapters.programs.inductor_cache import CACHE_VARIABLE
 
 
 def test_what_is_captured_was_compiled_for_one_shape_without_graphs_of_its_own_and_cached(
