@@ -17,6 +17,8 @@ from lensmount_adapters.runners.hot_cache import HotCache
 
 log = logging.getLogger(__name__)
 
+LEISURE_S = 60.0
+
 PAUSES_S = (1.0, 300.0)  # after a second failure in a row, and the longest; each is twice the one before
 
 
@@ -109,6 +111,15 @@ class HotPrograms:
 
         with suppress(RuntimeError):  # closed: nothing needs the result any more
             self._background.submit(logged)
+
+    def at_leisure(self, work: Callable[[], None]) -> None:
+        """As `later`, but not before LEISURE_S have passed: a start is busy, and needs its programs first."""
+        if not LEISURE_S:
+            self.later(work)
+            return
+        timer = threading.Timer(LEISURE_S, self.later, (work,))
+        timer.daemon = True  # it only waits, so a process that ends need not wait for it
+        timer.start()
 
     def when_done(self, done: Future[None]) -> None:
         """Set the future once the background thread has done everything that was asked for before this call."""

@@ -97,7 +97,7 @@ class SegmentRunner:
         made = {name: SHORTCUTS[name](backbone, executor, self.programs, max_batch) for name in chosen}
         self.shortcuts: Mapping[str, Shortcut] = {name: shortcut for name, shortcut in made.items() if shortcut}
         self._segments = Segments(backbone.module)
-        self._splits = Splits(backbone, self._segments, executor, max_batch, self.book, int8, self.programs.later)
+        self._splits = Splits(backbone, self._segments, executor, max_batch, self.book, int8, self.programs.at_leisure)
         self._map_programs = MapPrograms(backbone, executor, self._segments, self.programs)
         self._ready: WeakKeyDictionary[Adapter, _Ready | None] = WeakKeyDictionary()
         self._in_place: MergedRunner | None = None  # made when first needed

@@ -73,15 +73,14 @@ class Splits:
     def _is_usable(self, cut: int, int8: Int8Use, recipe: str) -> bool:
         """Whether there is an int8 trunk at this cut and, if only records allow it, whether it is faster here."""
         if cut not in self._usable:
-            name = f"trunk in int8, {recipe[7:23]}"
+            known = [self._book.lines.get(name) for name in _lines(recipe)]
             if int8.asked:
                 self._note(cut, self._has_int8(cut))
-            elif known := self._book.lines.get(name):
-                floating = self._split((cut, False)).trunk_cost()
-                self._note(cut, _gain(floating, known) >= MIN_GAIN and self._has_int8(cut))
+            elif known[0] is not None and known[1] is not None:  # so no start makes programs only to measure them
+                self._note(cut, _gain(known[0], known[1]) >= MIN_GAIN and self._has_int8(cut))
             else:
                 self._note(cut, False)
-                self._later(partial(self._measure, cut, name))
+                self._later(partial(self._measure, cut, recipe))
         return self._usable[cut]
 
     def _note(self, cut: int, usable: bool) -> None:
@@ -96,15 +95,16 @@ class Splits:
             return False
         return True
 
-    def _measure(self, cut: int, name: str) -> None:
+    def _measure(self, cut: int, recipe: str) -> None:
         """With programs of its own, because those of `_splits` are run by the engine's thread."""
         try:
             floating, int8 = self._made(cut, False), self._made(cut, True)
         except BackboneError as error:
             log.warning("the trunk before %s stays in float: %s", self._segments.name_of(cut), error)
             return
-        known = self._book.line(name, int8.trunk_cost)
-        self._note(cut, _gain(floating.trunk_cost(), known) >= MIN_GAIN)
+        costs = (floating.trunk_cost, int8.trunk_cost)
+        before, now = (self._book.line(name, cost) for name, cost in zip(_lines(recipe), costs, strict=True))
+        self._note(cut, _gain(before, now) >= MIN_GAIN)
 
     def _split(self, key: Key) -> SplitBackbone:
         known = self._splits.get(key)  # found without the lock, so nobody waits while another cut is being made
@@ -123,6 +123,11 @@ class Splits:
         if in_int8 and self._int8 is not None:
             int8 = self._int8.trunks.of(self._backbone, halves, self._executor)
         return SplitBackbone(self._backbone, halves, self._executor, self._max_batch, self._book, int8)
+
+
+def _lines(recipe: str) -> tuple[str, str]:
+    """The names of the costs of the trunk in float and in int8."""
+    return f"trunk in float, {recipe[7:23]}", f"trunk in int8, {recipe[7:23]}"
 
 
 def _gain(floating: LinearCost, int8: LinearCost) -> float:

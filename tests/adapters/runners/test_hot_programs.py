@@ -13,6 +13,7 @@ import pytest
 from torch import Tensor
 
 from lensmount_adapters.machine import LOW
+from lensmount_adapters.runners import hot_programs
 from lensmount_adapters.runners.hot_programs import HotPrograms
 
 PATIENCE_S = 60.0  # the longest wait for the background thread, in a test that fails
@@ -170,3 +171,18 @@ def test_a_program_that_fails_again_and_again_is_tried_ever_less_often() -> None
     programs.settle()
     assert "a" in programs.cache
     programs.close()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01])
+def test_work_at_leisure_is_done_in_the_background_thread(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hot_programs, "LEISURE_S", seconds)
+    programs, done, names = HotPrograms(0), threading.Event(), []
+
+    def work() -> None:
+        names.append(threading.current_thread().name)
+        done.set()
+
+    programs.at_leisure(work)
+    assert done.wait(20)
+    programs.close()
+    assert names[0].startswith("lensmount-prepare")

@@ -14,6 +14,7 @@ from lensmount_adapters import Adapter, Backbone, admit
 from lensmount_adapters.errors import BackboneError
 from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.runners import hot_programs
 from lensmount_adapters.runners.costs import CostBook, LinearCost
 from lensmount_adapters.runners.kept_trunk import fits
 from lensmount_adapters.runners.segment_runner import SegmentRunner
@@ -35,10 +36,11 @@ class Trunks(CostBook):
     @property
     def lines(self) -> Any:
         known = LinearCost(self._int8, 0.0) if self._known else None
-        return SimpleNamespace(get=lambda name: known if name.startswith("trunk in int8") else None)
+        found = {"trunk in int8": known, "trunk in float": LinearCost(1.0, 0.0) if self._known else None}
+        return SimpleNamespace(get=lambda name: found.get(name.partition(",")[0]))
 
     def line(self, name: str, measure: Callable[[], LinearCost]) -> LinearCost:
-        if name.endswith(": trunk"):
+        if name.endswith(": trunk") or name.startswith("trunk in float"):
             return LinearCost(1.0, 0.0)
         if name.startswith("trunk in int8"):
             assert measure().per_image >= 0
@@ -133,7 +135,10 @@ def test_where_it_is_not_faster_nobody_has_it_unless_asked(
     assert [split.trunk_identity.quantised for split in runner.splits] == [""]
 
 
-def test_no_start_waits_until_int8_is_measured_and_later_adapters_have_it(pair: list[Adapter], runner_of: Any) -> None:
+def test_no_start_waits_until_int8_is_measured_and_later_adapters_have_it(
+    pair: list[Adapter], runner_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hot_programs, "LEISURE_S", 0.0)
     runner = runner_of(known=False)
     runner.prepare(pair[1])
     assert not runner._split_of(pair[1]).trunk_identity.quantised
