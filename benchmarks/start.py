@@ -46,6 +46,7 @@ def main() -> None:
     results.add_option(parser)
     options = parser.parse_args()
     print(results.described())
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # with it each process compiles torch again, which hides the rest
     serve = ["--threads", str(options.threads), *shlex.split(options.serve_options)]
     rounds: list[dict[str, float]] = []
     for turn in range(options.rounds + 1):
