@@ -14,3 +14,8 @@ def allow_tf32(allowed: bool) -> None:
     """Set it for this process, by torch's older names: TorchInductor reads these."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = allowed
+
+
+def tf32_allowed() -> bool:
+    """Whether convolutions in float32 may use it now."""
+    return bool(torch.backends.cudnn.allow_tf32)

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 import torch
 
 from lensmount_adapters.backbone.model import Backbone
+from lensmount_adapters.dtypes import TF32
 from lensmount_adapters.machine import device_name
 from lensmount_adapters.programs.executor import Executor
+from lensmount_adapters.programs.tensor_float import tf32_allowed
 
 FLOAT = ""  # the word for a trunk that was not quantised
 
@@ -21,9 +23,9 @@ class TrunkIdentity:
     """`trunk_identity(backbone, at, executor)`. Activations may be shared or kept only under an equal identity.
 
     `backbone` is its fingerprint and `cut` the layer after which it is cut, empty without a trunk. `precision` is a
-    word of dtypes.py, after "int8 " if the trunk is quantised. `program` names executor and libraries, and `machine`
-    the processor: both round in their own way. `quantised` is the digest of an int8 trunk: weights, ranges, settings
-    and calibration images. A float one has none.
+    word of dtypes.py, after "int8 " if the trunk is quantised and before " tf32" if a GPU may round so. `program` names
+    executor and libraries, and `machine` the processor: both round in their own way. `quantised` is the digest of an
+    int8 trunk: weights, ranges, settings and calibration images. A float one has none.
     """
 
     backbone: str
@@ -44,10 +46,13 @@ def trunk_identity(backbone: Backbone, at: str, executor: Executor, quantised: s
     libraries = [f"torch {torch.__version__}"]
     if executor.name == "openvino":
         libraries.append(f"openvino {importlib.metadata.version('openvino')}")
+    precision = str(executor.dtype).removeprefix("torch.")
+    if backbone.device.type == "cuda" and tf32_allowed():
+        precision += f" {TF32}"  # the executor's dtype does not say it
     return TrunkIdentity(
         backbone.fingerprint,
         at,
-        ("int8 " if quantised else "") + str(executor.dtype).removeprefix("torch."),
+        ("int8 " if quantised else "") + precision,
         " ".join((executor.name, *libraries)),
         device_name(backbone.device),
         quantised,

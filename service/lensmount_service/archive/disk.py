@@ -77,7 +77,8 @@ class DiskOutputs:
     @property
     def nbytes(self) -> int:
         """Bytes on disk, of the folders that were written to since the start."""
-        return sum(self._sizes.values())
+        with self._lock:
+            return sum(self._sizes.values())
 
     @property
     def _share(self) -> int:

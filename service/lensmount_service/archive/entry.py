@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import torch
 from safetensors import SafetensorError
@@ -16,8 +17,10 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lensmount_adapters.inputs.rules import InputRule
+from lensmount_client._version import __version__
 
 DIGEST_BYTES = 32
+DECODERS = [f"lensmount {__version__}", *(f"{name} {version(name)}" for name in ("pillow", "imagecodecs", "numpy"))]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,9 +38,11 @@ class KeptOutput:
 def key_of(tenant: str, image: str, rule: InputRule, trunk: str) -> str:
     """64 hexadecimal digits: of whom, of which bytes (their SHA-256), prepared how, by which trunk (its identity).
 
+    The versions of what decodes images are part of it too, because a decoder may round otherwise in its next version.
+
     The tenant is part of the key, so how long an answer takes tells nobody which images others have.
     """
-    text = json.dumps([tenant, image, rule.model_dump(mode="json"), trunk], sort_keys=True)
+    text = json.dumps([tenant, image, rule.model_dump(mode="json"), trunk, DECODERS], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from lensmount_adapters.programs.tensor_float import allow_tf32
+from lensmount_adapters.programs.tensor_float import allow_tf32, tf32_allowed
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +22,7 @@ def test_only_convolutions_may_round(allowed: bool) -> None:
     allow_tf32(allowed)
 
     assert torch.backends.cudnn.allow_tf32 is allowed
+    assert tf32_allowed() is allowed
     assert (torch.backends.cudnn.conv.fp32_precision == "tf32") is allowed  # type: ignore[attr-defined]  # torch finds it late
     assert torch.backends.cuda.matmul.allow_tf32 is False
     assert torch.backends.cuda.matmul.fp32_precision == "ieee"

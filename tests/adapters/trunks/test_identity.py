@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from types import SimpleNamespace
 
+import pytest
 import torch
 
 from lensmount_adapters import load_backbone
@@ -37,3 +39,13 @@ def test_an_identity_names_weights_cut_precision_program_and_machine() -> None:
     assert trunk_identity(backbone, "layer1", Eager("cpu", torch.bfloat16)).precision == "bfloat16"
     assert trunk_identity(load_backbone("resnet10t", "random:1"), "layer1", Eager("cpu")).key != float32.key
     assert trunk_identity(backbone, "layer1", Eager("cpu", torch.float32), "sha256:2").key != float32.key
+
+
+def test_on_a_gpu_it_says_whether_convolutions_may_round_to_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = SimpleNamespace(fingerprint="sha256:1", device=torch.device("cuda:0"))
+    monkeypatch.setattr("lensmount_adapters.trunks.identity.device_name", lambda device: "a GPU")
+    found = []
+    for allowed in (False, True):
+        monkeypatch.setattr("lensmount_adapters.trunks.identity.tf32_allowed", lambda allowed=allowed: allowed)
+        found.append(trunk_identity(backbone, "layer1", Eager("cpu")).precision)  # type: ignore[arg-type]
+    assert found == ["float32", "float32 tf32"]

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from lensmount_adapters import faults
 from lensmount_service.archive.disk import FOLDERS, LEFT, DiskOutputs
 from lensmount_service.archive.entry import KeptOutput
 
@@ -140,4 +139,3 @@ def test_a_full_disk_keeps_nothing_and_raises_nothing(
     disk.put(key(1), output(1))
     assert disk.get(key(1)) is None
     assert size_of(tmp_path) == 0
-    assert callable(faults.fault)
