@@ -153,18 +153,22 @@ class Engine:
         tenant: str = "",
         trial: bool = False,
         shadows: Sequence[Shadow | None] = (),
+        names: Sequence[str] = (),
     ) -> list[Future[Answer]]:
         """Queue the images of one request, all or none. `caller` says who sent it; callers take turns.
 
         An image that is still queued at `deadline`, on the clock of `time.perf_counter`, fails with DeadlineExceeded.
         A `trial` is of an adapter that is not published yet: its failures do not count for the quarantine, and it
         shares no batch with requests, because a mixed batch may change the last bits of their scores.
-        `shadows`: for each image, what is computed in its shadow after it was answered.
+        `shadows`: for each image, what is computed in its shadow after it was answered. `names`: of each image's
+        adapter. Without them, two versions of one name count as two adapters (engine/quiet.py).
         """
         group, traced = "trial" if trial else None, current().recording
         items: list[QueuedImage[Answer]] = [
-            QueuedImage(adapter, image, deadline, group, caller, tenant, trial, shadow, traced)
-            for (adapter, image), shadow in zip(work, shadows or [None] * len(work), strict=True)
+            QueuedImage(adapter, image, deadline, group, caller, tenant, trial, shadow, traced, name=name)
+            for (adapter, image), shadow, name in zip(
+                work, shadows or [None] * len(work), names or [""] * len(work), strict=True
+            )
         ]
         return self.queue(items)
 

@@ -58,6 +58,7 @@ class QueuedImage(Generic[T]):
     keeps: bool = False  # this and the next two: see Item in lensmount_adapters/runners/runner.py
     from_trunk: bool = False
     apart: bool = False
+    name: str = ""  # of the adapter: the traffic of its versions counts together, as in a rollout
     future: Future[T] = field(default_factory=Future)
     accepted_at: float = field(default=0.0, init=False)  # set by `submit`
 
@@ -68,6 +69,7 @@ class _Lane(Generic[T]):
 
     digest: str
     low: bool = False
+    whose: tuple[str, str] = ("", "")  # the adapter's name, or digest without one, and the caller
     items: OrderedDict[Future[T], QueuedImage[T]] = field(default_factory=OrderedDict)
     taken: int = 0
     seconds: float = 0.0
@@ -143,12 +145,13 @@ class Scheduler(Generic[T]):
             now = self._clock()
             for item in items:
                 item.accepted_at = now
-                lane = self._lanes.setdefault(_key(item), _Lane(item.adapter.digest, item.low))
+                lane = self._lanes.setdefault(_key(item), _Lane(item.adapter.digest, item.low, _whose(item)))
                 lane.items[item.future] = item
                 self._room_of(item.low).enter(*_key(item)[:2])
                 self._next_deadline = min(self._next_deadline, item.deadline)
-            for key in {_key(item) for item in items if not item.low}:
-                self._quiet.saw(key, len(self._lanes[key].items), now)
+            for whose in {_whose(item) for item in items if not item.low}:
+                waiting = sum(len(lane.items) for lane in self._lanes.values() if lane.whose == whose)
+                self._quiet.saw(whose, waiting, now)
             self._wake.notify()
         for item in items:  # without a reference to the item, because the future would keep the image alive
             item.future.add_done_callback(partial(self._leave, _key(item)))
@@ -326,6 +329,10 @@ class Scheduler(Generic[T]):
             if not lane.items:
                 del self._lanes[key]
         return item
+
+
+def _whose(item: QueuedImage[T]) -> tuple[str, str]:
+    return item.name or item.adapter.digest, item.caller
 
 
 def _key(item: QueuedImage[T]) -> _Key:

@@ -313,7 +313,8 @@ class Predictor:
         ]
         shadows = self._shadowing.of(context.catalog, snapshots) * len(sources)
         caller, tenant = context.identity.key, context.identity.tenant
-        return self._engine.submit_many(work, expires_at, caller, tenant=tenant, shadows=shadows)
+        names = [snapshot.version.name for snapshot in snapshots] * len(sources)
+        return self._engine.submit_many(work, expires_at, caller, tenant=tenant, shadows=shadows, names=names)
 
     async def _draw(
         self,

@@ -70,6 +70,7 @@ class Recalled:
                 x = source.prepared.inputs[snapshot.adapter.manifest.preprocessing] if kept is None else kept.x
                 item: QueuedImage[Answer] = QueuedImage(snapshot.adapter, x, deadline, caller=context.identity.key)
                 item.tenant, item.traced = context.identity.tenant, current().recording
+                item.name = snapshot.version.name
                 if kept is not None:
                     item.group, item.from_trunk = GROUP, True
                 elif key is not None and key not in asked:
