@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from lensmount_adapters.machine import LOW, lower_priority, release_memory
+from lensmount_adapters.machine import LOW, LOWEST, lower_priority, release_memory
 from lensmount_adapters.programs.executor import Program
 from lensmount_adapters.runners.hot_cache import HotCache
 
@@ -45,6 +45,9 @@ class HotPrograms:
         self._derived: list[Callable[[Hashable], tuple[Hashable, ...]]] = []
         self._background = ThreadPoolExecutor(
             1, thread_name_prefix="lensmount-prepare", initializer=partial(lower_priority, LOW)
+        )
+        self._measuring = ThreadPoolExecutor(
+            1, thread_name_prefix="lensmount-measure", initializer=partial(lower_priority, LOWEST)
         )
 
     def derive(self, keys_of: Callable[[Hashable], tuple[Hashable, ...]]) -> None:
@@ -101,23 +104,17 @@ class HotPrograms:
 
     def later(self, work: Callable[[], None]) -> None:
         """Do the work in the background thread. An error is logged: answers are slower without the program."""
-
-        def logged() -> None:
-            try:
-                work()
-            except Exception:  # the outermost frame of the background thread
-                log.exception("no program was made; answers come the slower way")
-            release_memory()  # compilers and admission leave a lot of unused memory behind
-
-        with suppress(RuntimeError):  # closed: nothing needs the result any more
-            self._background.submit(logged)
+        self._submit(self._background, work)
 
     def at_leisure(self, work: Callable[[], None]) -> None:
-        """As `later`, but not before LEISURE_S have passed: a start is busy, and needs its programs first."""
+        """Do the work in a thread of its own, not before LEISURE_S have passed: a start needs its programs first.
+
+        It may take a minute, during which others are made as before.
+        """
         if not LEISURE_S:
             self.later(work)
             return
-        timer = threading.Timer(LEISURE_S, self.later, (work,))
+        timer = threading.Timer(LEISURE_S, self._submit, (self._measuring, work))
         timer.daemon = True  # it only waits, so a process that ends need not wait for it
         timer.start()
 
@@ -133,6 +130,18 @@ class HotPrograms:
     def close(self) -> None:
         """Cancel the work that has not started, and wait for the rest."""
         self._background.shutdown(cancel_futures=True)
+        self._measuring.shutdown(cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, work: Callable[[], None]) -> None:
+        def logged() -> None:
+            try:
+                work()
+            except Exception:  # the outermost frame of the background thread
+                log.exception("no program was made; answers come the slower way")
+            release_memory()  # compilers and admission leave a lot of unused memory behind
+
+        with suppress(RuntimeError):  # closed: nothing needs the result any more
+            pool.submit(logged)
 
     def _pause(self, key: Hashable) -> None:
         with self._lock:

@@ -173,8 +173,10 @@ def test_a_program_that_fails_again_and_again_is_tried_ever_less_often() -> None
     programs.close()
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.01])
-def test_work_at_leisure_is_done_in_the_background_thread(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "thread"), [(0.0, "lensmount-prepare"), (0.01, "lensmount-measure")])
+def test_work_at_leisure_is_done_in_a_thread_that_makes_nobody_wait(
+    seconds: float, thread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hot_programs, "LEISURE_S", seconds)
     programs, done, names = HotPrograms(0), threading.Event(), []
 
@@ -185,4 +187,4 @@ def test_work_at_leisure_is_done_in_the_background_thread(seconds: float, monkey
     programs.at_leisure(work)
     assert done.wait(20)
     programs.close()
-    assert names[0].startswith("lensmount-prepare")
+    assert names[0].startswith(thread)
