@@ -72,7 +72,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "F12": (  # a damaged file of an adapter
         "service/store/test_blobs.py::test_a_damaged_or_missing_blob_is_never_returned",
-        "service/store/test_remote_blobs.py::test_a_lost_or_damaged_file_of_the_store_is_never_returned",
+        "service/store/remote/test_remote_blobs.py::test_a_lost_or_damaged_file_of_the_store_is_never_returned",
     ),
     "F13": (  # a flipped bit in the weights
         "service/routes/test_health.py::test_integrity_is_ok_after_switches_and_finds_one_changed_weight",

@@ -108,7 +108,7 @@ MAY_IMPORT = {
         "archive": "",
         "review": "store",
         "worker": "jobs repair store tracing settings",
-        "backup": "jobs repair store",
+        "backup": "jobs pools repair store",
         "repair": "store",
         "jobs": "store",
         "store": "tracing",

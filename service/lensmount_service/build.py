@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import torch
@@ -38,12 +39,14 @@ from lensmount_adapters.zips.reader import ArchiveLimits
 from lensmount_client._version import __version__
 from lensmount_service.access.tokens import TokenStore
 from lensmount_service.app import PROBES, create_app
+from lensmount_service.backup.filling import fill_store
 from lensmount_service.engine.canary import Canary
 from lensmount_service.engine.engine import Engine
 from lensmount_service.errors import Unauthorized, Unavailable
 from lensmount_service.gc import collect
 from lensmount_service.jobs.files import JobFiles
 from lensmount_service.jobs.publishing import Publisher
+from lensmount_service.jobs.shared_files import SharedJobFiles
 from lensmount_service.jobs.table import JobTable, jobs_using
 from lensmount_service.jobs.worker_table import WorkerTable
 from lensmount_service.metrics import Metrics
@@ -72,6 +75,9 @@ from lensmount_service.tracing.opening import open_tracer
 from lensmount_service.twins.huggingface import router as hugging_face
 from lensmount_service.twins.sagemaker import router as sagemaker
 from lensmount_service.twins.vllm import router as vllm
+
+if TYPE_CHECKING:
+    from lensmount_service.store.remote.objects import Objects
 
 log = structlog.get_logger(__name__)
 
@@ -123,11 +129,15 @@ def open_parts(settings: Settings, backbone: Backbone | None = None, tell: Tell 
             charge=holdings.charge_job,
             charge_files=holdings.charge,
         )
-        files = JobFiles(settings.state / "jobs", jobs)
+        files = open_job_files(settings, jobs)
         datasets = open_datasets(settings, database)
         pools = open_pools(settings, database)
         local = BlobStore(settings.state / "blobs")
         collect(settings.state, registry, local, jobs, datasets, pools, retention=settings.retention())
+        if settings.blobs is not None:
+            fill_store(
+                settings.state, settings.blobs.get_secret_value(), (registry, blobs, local), datasets, pools, files
+            )
         shares = Shares(database)
         if settings.zoo:
             tell("Mounting the adapters of the zoo ...")
@@ -161,7 +171,7 @@ def _open_engine(settings: Settings, backbone: Backbone, runner: Runner, metrics
 
 def _open_scrubber(settings: Settings, database: Database, blobs: Blobs, engine: Engine, metrics: Metrics) -> Scrubber:
     """It starts with the app's lifespan, and gives way to the images that wait for the engine."""
-    shelves = open_shelves(settings.state, blobs)
+    shelves = open_shelves(settings.state, blobs, open_objects(settings))
     budget = ScrubBudget(settings.scrub_bytes_per_s, settings.scrub_every_s)
     return Scrubber(database, shelves, engine.quarantine, metrics, budget, lambda: engine.waiting > 0)
 
@@ -181,18 +191,32 @@ def _require_token(settings: Settings) -> None:
     )
 
 
-def open_blobs(settings: Settings) -> Blobs:
-    local = BlobStore(settings.state / "blobs")
+def open_objects(settings: Settings) -> Objects | None:
+    """The object store of `--blobs`, if there is one. Raises Unavailable."""
     if settings.blobs is None:
-        return local
+        return None
     try:
-        from lensmount_service.store.remote_blobs import RemoteBlobs  # its library is an extra
+        from lensmount_service.store.remote.objects import Objects  # its library is an extra
     except ModuleNotFoundError as error:
         raise Unavailable(
             f'adapter files in an object store need the package {error.name}. Fix: pip install "lensmount[s3]"',
             code="store_unavailable",
         ) from error
-    return RemoteBlobs(settings.blobs.get_secret_value(), local, settings.blob_bytes)
+    return Objects(settings.blobs.get_secret_value())
+
+
+def open_blobs(settings: Settings) -> Blobs:
+    local, objects = BlobStore(settings.state / "blobs"), open_objects(settings)
+    if objects is None:
+        return local
+    from lensmount_service.store.remote.remote_blobs import RemoteBlobs
+
+    return RemoteBlobs(objects, local, settings.blob_bytes)
+
+
+def open_job_files(settings: Settings, jobs: JobTable) -> JobFiles:
+    objects = open_objects(settings)
+    return JobFiles(settings.state / "jobs", jobs, None if objects is None else SharedJobFiles(objects))
 
 
 def open_datasets(settings: Settings, database: Database) -> DatasetStore:
@@ -211,6 +235,7 @@ def open_datasets(settings: Settings, database: Database) -> DatasetStore:
         ),
         in_use=jobs_using,
         charge=open_holdings(settings, database).charge,
+        objects=open_objects(settings),
     )
 
 
@@ -220,7 +245,8 @@ def open_pools(settings: Settings, database: Database) -> Pools:
         settings.max_dataset_files,
         image=ImageLimits(settings.max_image_bytes, settings.max_pixels),
     )
-    return Pools(database, settings.state / "pools", limits, open_holdings(settings, database).charge)
+    charge = open_holdings(settings, database).charge
+    return Pools(database, settings.state / "pools", limits, charge, open_objects(settings))
 
 
 def open_signatures(settings: Settings) -> Signatures:

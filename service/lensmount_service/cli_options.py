@@ -37,7 +37,7 @@ HELP = {
     "max_batch": "Largest number of images in one forward pass.",
     "zoo": "Load the shipped adapters at the first start.",
     "database": "postgresql://USER@HOST/NAME.",
-    "blobs": "Adapter files: s3://BUCKET/PREFIX, gs://, az://.",
+    "blobs": "Stored files: s3://BUCKET/PREFIX, gs://, az://.",
     "with_worker": "Also run a training worker.",
     "server": "URL of the server.",
     "nice": "Niceness, 0 to 19; a higher value lets other processes go first.",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lensmount_adapters.runners.costs import LinearCost
@@ -13,9 +14,10 @@ from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.backup.folder import BackupFolder
 from lensmount_service.backup.make import BackupMaker, Made
 from lensmount_service.backup.restore import Restored, restore_backup
-from lensmount_service.build import open_blobs, open_datasets, open_parts, open_pools
+from lensmount_service.build import open_blobs, open_datasets, open_job_files, open_objects, open_parts, open_pools
 from lensmount_service.errors import Unavailable
 from lensmount_service.gc import Collected, collect
+from lensmount_service.jobs.shared_files import SharedJobFiles
 from lensmount_service.jobs.table import JobTable
 from lensmount_service.repair.check import Checked, check_store
 from lensmount_service.repair.inventory import Kind
@@ -44,7 +46,19 @@ def collect_garbage(settings: Settings, older_than_s: float) -> Collected:
         registry, jobs = Registry(database), JobTable(database)
         with contextlib.closing(open_datasets(settings, database)) as datasets:
             pools, kept = open_pools(settings, database), settings.retention()
-            return collect(settings.state, registry, open_blobs(settings), jobs, datasets, pools, older_than_s, kept)
+            collected = collect(
+                settings.state, registry, open_blobs(settings), jobs, datasets, pools, older_than_s, kept
+            )
+            if settings.blobs is None:
+                return collected
+            before = time.time() - older_than_s
+            return replace(
+                collected,
+                datasets=collected.datasets + datasets.files.remove_orphans(datasets.alone, before),
+                jobs=collected.jobs
+                + open_job_files(settings, jobs).remove_shared_orphans(before, kept.keep_job_files_s),
+                pools=collected.pools + pools.files.remove_orphans(pools.alone, before),
+            )
 
 
 def calibrate(settings: Settings) -> Calibration:
@@ -70,7 +84,9 @@ def make_backup(settings: Settings, out: Path, keep: int | None = None, *, verif
     Raises ServiceError or OSError; then the backups in the folder are as before.
     """
     with _existing(settings) as (database, shelves):
-        return BackupMaker(settings.state, database, shelves, BackupFolder(out), verify).make(keep)
+        objects = open_objects(settings)
+        shared = None if objects is None else SharedJobFiles(objects)
+        return BackupMaker(settings.state, database, shelves, BackupFolder(out), verify, shared).make(keep)
 
 
 def restore(settings: Settings, backups: Path, at: str | None = None) -> Restored:
@@ -89,7 +105,7 @@ def recover(settings: Settings, *, adopt: bool = False) -> Recovered:
     """`lensmount store recover`: mend what can be mended while no server runs. Raises ServiceError or OSError."""
     with alone_in(_require_folder(settings.state)):
         remote = None if settings.blobs is None else open_blobs(settings)
-        shelves = open_shelves(settings.state, remote)
+        shelves = open_shelves(settings.state, remote, open_objects(settings))
         open_store = (lambda database: open_datasets(settings, database)) if adopt else None
         return recover_store(settings.state, settings.database_url(), shelves, open_store)
 
@@ -100,7 +116,7 @@ def _existing(settings: Settings) -> Iterator[tuple[Database, dict[Kind, Shelf]]
     _require_folder(settings.state)
     remote = None if settings.blobs is None else open_blobs(settings)
     with contextlib.closing(Database(settings.database_url())) as database:
-        yield database, open_shelves(settings.state, remote)
+        yield database, open_shelves(settings.state, remote, open_objects(settings))
 
 
 def _require_folder(state: Path) -> Path:

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
     state: Path = Field(default_factory=lambda: platformdirs.user_data_path("lensmount"))
     database: SecretStr | None = None  # postgresql://...; default: a SQLite file in the state folder
-    blobs: SecretStr | None = None  # s3://bucket/prefix for adapter files; default: only the state folder
+    blobs: SecretStr | None = None  # s3://bucket/prefix for files; default: only the state folder
     blob_bytes: int = Field(default=10 * 2**30, ge=0)  # adapter files cached in the state folder if `blobs` is set
     zoo: bool = True
     undelete_s: float = Field(default=7 * 86_400.0, ge=0)  # how long a delete can be undone; then the space is freed

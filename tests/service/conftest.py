@@ -28,6 +28,9 @@ from tests.service.databases import postgresql as postgresql
 from tests.service.databases import postgresql_with_tables as postgresql_with_tables
 from tests.service.databases import reopen as reopen
 from tests.service.known_machine import KnownMachine
+from tests.service.object_store import make_bucket as make_bucket
+from tests.service.object_store import moto as moto
+from tests.service.object_store import s3 as s3
 from tests.service.recorded import recorded as recorded  # a fixture
 
 from lensmount_adapters import Backbone, Manifest, Preprocessing, admit, dump_adapter, load_backbone

@@ -93,7 +93,7 @@ def test_adapter_files_are_kept_on_disk_or_in_the_store_of_the_url(tmp_path: Pat
 
 
 def test_a_store_without_its_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "lensmount_service.store.remote_blobs", raising=False)
+    monkeypatch.delitem(sys.modules, "lensmount_service.store.remote.objects", raising=False)
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(Unavailable, match=r"the package obstore. Fix: pip install \"lensmount\[s3\]\""):
         open_blobs(Settings(state=tmp_path, blobs=SecretStr("s3://bucket")))

@@ -23,6 +23,7 @@ from lensmount_service.backup.manifest import FORMAT, Absent, BackupManifest, En
 from lensmount_service.errors import Unavailable
 from lensmount_service.jobs.files import CHECKPOINT, MEDIA_TYPES
 from lensmount_service.jobs.schema import job_table
+from lensmount_service.jobs.shared_files import SharedJobFiles
 from lensmount_service.repair.inventory import Kind, Needed, needed_files, reading_file
 from lensmount_service.repair.shelves import FOLDER_OF, Shelf, pieces_of
 from lensmount_service.state_folder import DATABASE
@@ -55,6 +56,7 @@ class BackupMaker:
     shelves: Mapping[Kind, Shelf]
     folder: BackupFolder
     verify: bool = False
+    job_files: SharedJobFiles | None = None  # those in an object store
     new_files: int = field(default=0, init=False)
     new_bytes: int = field(default=0, init=False)
 
@@ -99,6 +101,7 @@ class BackupMaker:
                 break
         for path in self._others(jobs):
             self._keep_other(path, files, before)
+        self._keep_shared(set(jobs), files)
         return files, absent, schema
 
     @contextmanager
@@ -147,6 +150,19 @@ class BackupMaker:
             for name in (*MEDIA_TYPES, CHECKPOINT):
                 yield self.state / "jobs" / job / name
         yield from sorted((self.state / "audit").glob("audit-*.jsonl"))
+
+    def _keep_shared(self, jobs: set[str], files: dict[str, Entry]) -> None:
+        """The files of jobs in the object store. One that is replaced meanwhile is left out."""
+        if self.job_files is None:
+            return
+        latest = {(file.job, file.name): file for file in self.job_files.all() if file.job in jobs}
+        for (job, name), file in latest.items():
+            try:
+                if not self.folder.holds(file.digest, read=self.verify):
+                    self._add(self.job_files.pieces(file), file.digest)
+            except (FileDamaged, FileNotFoundError):
+                continue
+            files[f"jobs/{job}/{name}"] = Entry(digest=file.digest, size_bytes=file.size_bytes)
 
     def _keep_other(self, path: Path, files: dict[str, Entry], before: Mapping[str, Entry]) -> None:
         """A file that may change or go at any time; one that did not change since the last backup is not read again."""

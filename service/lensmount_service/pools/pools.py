@@ -7,17 +7,18 @@ versions.py makes a version of the dataset of them when someone asks for it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 import structlog
 
-from lensmount_adapters.adapter.file import digest_of
 from lensmount_adapters.atomic import write_atomic
 from lensmount_adapters.inputs.images import ImageLimits
-from lensmount_service.errors import NotFound, StorageFull, Unavailable, Unusable
+from lensmount_service.errors import NotFound, StorageFull, Unusable
 from lensmount_service.pools.overview import PoolSummary, summaries
 from lensmount_service.pools.rows import (
     Answered,
@@ -44,7 +45,11 @@ from lensmount_service.store.faults import storage
 from lensmount_service.store.keys import Charge, free_of_charge
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import require_key
+from lensmount_service.store.remote.mirror import Mirror
 from lensmount_service.store.uploads import old_files
+
+if TYPE_CHECKING:
+    from lensmount_service.store.remote.objects import Objects
 
 log = structlog.get_logger(__name__)
 
@@ -65,12 +70,18 @@ class PoolLimits:
 class Pools:
     """`pools.add("cells", data, "reader1")`, `pools.lease("cells", digests, "reader1", 600)`, ...; any thread.
 
-    Several processes may share the database and the folder.
+    Several processes may share the database and the folder, or the database and an object store.
     """
 
     def __init__(
-        self, database: Database, folder: Path, limits: PoolLimits | None = None, charge: Charge = free_of_charge
+        self,
+        database: Database,
+        folder: Path,
+        limits: PoolLimits | None = None,
+        charge: Charge = free_of_charge,
+        objects: Objects | None = None,
     ) -> None:
+        self.files = Mirror(folder, "", objects)
         self._database = database
         self._folder = folder
         self._charge = charge
@@ -130,7 +141,10 @@ class Pools:
     ) -> list[tuple[PoolImage, bool]]:
         require_key(name, "dataset name")
         different = {image.digest: image for image in images}
-        damaged = {digest for digest in different if not self._is_intact(digest)}
+        with storage("the pools"):
+            damaged = {digest for digest in different if self.files.read(digest) is None}
+        for digest in damaged:
+            self.files.create(digest, different[digest].data)
         with self._database.write() as connection:
             kept = {row.digest: image_of(row) for digest in different if (row := self._row(connection, name, digest))}
             new = [image for digest, image in different.items() if digest not in kept]
@@ -145,7 +159,7 @@ class Pools:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 for image in different.values():
                     if image.digest not in kept or image.digest in damaged:
-                        write_atomic(self._path(image.digest), image.data)
+                        write_atomic(self.files.local(image.digest), image.data)
             at = self._database.now(connection)
             for index, image in enumerate(new):  # a microsecond apart, so that they keep their order
                 made = PoolImage(image.digest, image.suffix, len(image.data), group, at + index * 1e-6, who)
@@ -153,6 +167,8 @@ class Pools:
                 kept[image.digest] = made
             if given is not None and not said:
                 self._insert_labels(connection, name, given[0], who, given[1])
+        for digest in different:
+            self.files.share_again(digest)
         first = {image.digest for image in new}
         answer = []
         for image in images:
@@ -183,11 +199,12 @@ class Pools:
     def read(self, name: str, digest: str) -> bytes:
         """The stored bytes. Raises NotFound or Unavailable (`dataset_corrupt`)."""
         self._require_image(name, digest)
-        try:
-            return self._bytes(digest)
-        except Unusable:  # damaged, unless somebody deleted the pool meanwhile
-            self._require_image(name, digest)
-            raise
+        with storage("the pools"):
+            data = self.files.read(digest)
+        if data is None:
+            self._require_image(name, digest)  # unless somebody deleted the pool meanwhile, the file is damaged
+            raise _damaged(digest)
+        return data
 
     def free(self, name: str, who: str, expected: Precondition = ANY) -> tuple[list[str], list[str], list[str]]:
         """Digests: those that `who` holds, those that nobody has, and others (with a label, or held by others)."""
@@ -264,10 +281,15 @@ class Pools:
             self._remove_unneeded(some)
         log.info("pool deleted", dataset=name, images=len(gone))
 
+    @contextmanager
+    def alone(self) -> Iterator[set[str]]:
+        """The digests of all images, during a transaction in which none can be added."""
+        with self._database.write() as connection:
+            yield set(connection.execute(sa.select(_images.digest).distinct()).scalars())
+
     def remove_orphans(self, older_than_s: float) -> int:
         """Remove files without a row, as a crash between file and commit leaves them. Returns how many."""
-        with self._database.write() as connection, storage("the pools"):
-            known = set(connection.execute(sa.select(_images.digest).distinct()).scalars())
+        with self.alone() as known, storage("the pools"):
             old = old_files(self._folder, older_than_s) if self._folder.is_dir() else []
             gone = [path for path in old if f"sha256:{path.name}" not in known]
             for path in gone:
@@ -278,8 +300,7 @@ class Pools:
         """Remove the files of images that no pool has any more."""
         with self._database.write() as connection, storage("the pools"):
             needed = connection.execute(sa.select(_images.digest).where(_images.digest.in_(digests))).scalars()
-            for digest in set(digests).difference(needed):
-                self._path(digest).unlink(missing_ok=True)
+            self.files.remove(set(digests).difference(needed))
 
     def _insert_labels(
         self, connection: sa.Connection, name: str, labels: Mapping[str, str], who: str, answered: Answered
@@ -356,25 +377,6 @@ class Pools:
                 f"found {images} images and {size} bytes in the pools, expected at most {self._limits.max_images} and "
                 f"{self._limits.max_bytes}. {_MAKE_ROOM}"
             )
-
-    def _bytes(self, digest: str) -> bytes:
-        try:
-            data = self._path(digest).read_bytes()
-        except OSError as error:
-            raise _damaged(digest) from error
-        if digest_of(data) != digest:
-            raise _damaged(digest)
-        return data
-
-    def _is_intact(self, digest: str) -> bool:
-        try:
-            self._bytes(digest)
-        except Unavailable:
-            return False
-        return True
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / digest.removeprefix("sha256:")
 
 
 def _no_image(name: str) -> NotFound:

@@ -264,9 +264,7 @@ def _adopt(
             recovered.adopted.append(f"adapter {name}@{number}")
         elif kind == "dataset":
             try:
-                shelf = shelves[kind]
-                assert isinstance(shelf, FolderShelf)  # datasets are always in the state folder
-                datasets.admit(new_name, shelf.path(digest), digest)
+                datasets.admit(new_name, datasets.files.path(digest), digest)
             except (LensmountError, ServiceError):
                 continue
             recovered.adopted.append(f"dataset {new_name}@1")

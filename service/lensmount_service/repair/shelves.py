@@ -8,13 +8,17 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.faults import fault
 from lensmount_service.repair.inventory import Kind
 from lensmount_service.store.blobs import Blobs, BlobStore, mtime_of
 from lensmount_service.store.faults import storage
+from lensmount_service.store.remote.mirror import Mirror
+
+if TYPE_CHECKING:
+    from lensmount_service.store.remote.objects import Objects
 
 PIECE_BYTES = 2**18
 
@@ -84,12 +88,20 @@ class FolderShelf:
         return self._folder / f"{digest.removeprefix('sha256:')}{self._suffix}"
 
 
+class Remote(Protocol):
+    """Files of one kind in an object store."""
+
+    def digests(self) -> set[str]: ...
+
+    def pieces(self, digest: str) -> Iterator[bytes]: ...
+
+
 class BlobShelf:
-    """The adapter files of an object store. Each of its files is read from there, and no cache changes."""
+    """Files of an object store. Each of its files is read from there, and no cache changes."""
 
     is_local = False
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Remote) -> None:
         self._blobs = blobs
 
     def digests(self) -> set[str]:
@@ -105,9 +117,11 @@ class BlobShelf:
         return False
 
 
-def open_shelves(state: Path, blobs: Blobs | None = None) -> dict[Kind, Shelf]:
-    """Where a server with this state folder, and these blobs if they are elsewhere, has its files."""
+def open_shelves(state: Path, blobs: Blobs | None = None, objects: Objects | None = None) -> dict[Kind, Shelf]:
+    """Where a server with this state folder has its files; with `objects`, all are there, and `blobs` too."""
     shelves: dict[Kind, Shelf] = {kind: FolderShelf(state / name, end) for kind, (name, end) in FOLDER_OF.items()}
+    if objects is not None:
+        shelves = {kind: BlobShelf(Mirror(state / name, end, objects)) for kind, (name, end) in FOLDER_OF.items()}
     if blobs is not None and not isinstance(blobs, BlobStore):
         shelves["adapter"] = BlobShelf(blobs)
     return shelves

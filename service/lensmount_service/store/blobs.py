@@ -21,10 +21,14 @@ Alone = Callable[[], AbstractContextManager[Collection[str]]]  # the digests nee
 
 
 class Blobs(Protocol):
-    """Storage for adapter files: a folder, or an object store with a folder as its cache (store/remote_blobs.py)."""
+    """Storage for adapter files: a folder, or an object store with a folder as its cache (remote_blobs.py)."""
 
     def put(self, data: bytes) -> str:
         """Returns the digest once the bytes survive a crash. On StorageFull or Unavailable nothing is kept."""
+        ...
+
+    def put_again(self, data: bytes) -> None:
+        """Store the bytes that were `put` before, if their file was deleted since."""
         ...
 
     def get(self, digest: str) -> bytes:
@@ -74,6 +78,10 @@ class BlobStore:
             if not _is_intact(path, digest):  # an upload repairs a damaged file
                 write_atomic(path, data)
         return digest
+
+    def put_again(self, data: bytes) -> None:
+        if not self.holds(digest_of(data)):
+            self.put(data)
 
     def get(self, digest: str) -> bytes:
         """Raises Unavailable: `adapter_corrupt` if the file is gone or its bytes no longer match its digest."""

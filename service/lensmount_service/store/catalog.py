@@ -140,8 +140,8 @@ class Catalog:
         fault("catalog.stored")
         with self._writing:
             version, created = (publish or partial(self._publish, sender.owner, expected))(name, adapter, signature)
-            if not self._blobs.holds(adapter.digest):  # deleted since, or by a `gc` that saw no row for it
-                self._blobs.put(data)
+            fault("catalog.committed")
+            self._blobs.put_again(data)  # it may have been deleted since, or by a `gc` that saw no row for it
             self._pin(name, adapter.digest)  # under the lock, so in the order of publication
         if self._quarantine.mended(adapter.digest):  # `put` has repaired its file
             self._metrics.quarantined.set(len(self._quarantine))
@@ -251,8 +251,10 @@ class Catalog:
         """
         with self._writing:
             for digest in self._registry.delete(name, number, purge=purge, is_admin=is_admin, expected=expected):
-                if digest not in self._registry.digests():  # another server may just have published the same file
-                    self._blobs.delete(digest)
+                fault("catalog.deleted")
+                with self._registry.alone() as needed:  # no server can publish the same bytes meanwhile
+                    if digest not in needed:
+                        self._blobs.delete(digest)
                 self._cache.drop(digest)
                 if self._pinned.get(name) == digest:
                     self._pinned[name] = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import structlog
 from lensmount_adapters.data.dataset_archive import DatasetArchive
 from lensmount_service.errors import NotFound, Unusable, VersionDeleted
 from lensmount_service.store.database import metadata
-from lensmount_service.store.keys import Charge
+from lensmount_service.store.keys import Charge, tenant_of, within
 from lensmount_service.store.precondition import Precondition, live_digest
 from lensmount_service.store.similar import similar_key
 
@@ -181,3 +182,9 @@ def corrupt(dataset: Dataset) -> Unusable:
         f"dataset {dataset.digest[:19]}...: its file is gone or has another size. Fix: upload it again",
         code="dataset_corrupt",
     )
+
+
+def made_of(connection: sa.Connection, name: str, source_digest: str) -> Sequence[Any]:
+    """The live versions that were made of these bytes and belong to the tenant of `name`."""
+    same = columns.source_digest == source_digest, ~columns.deleted, within(columns.name, tenant_of(name))
+    return connection.execute(dataset_table.select().where(*same)).all()

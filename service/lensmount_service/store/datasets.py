@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import sqlalchemy as sa
 import structlog
@@ -37,6 +37,7 @@ from lensmount_service.store.dataset_rows import (
     corrupt,
     dataset_of,
     dataset_table,
+    made_of,
     mark,
     needed_digests,
     not_found,
@@ -46,10 +47,14 @@ from lensmount_service.store.dataset_rows import (
     version_by,
 )
 from lensmount_service.store.faults import storage
-from lensmount_service.store.keys import DEFAULT_TENANT, Charge, free_of_charge, tenant_of, within
+from lensmount_service.store.keys import DEFAULT_TENANT, Charge, free_of_charge, within
 from lensmount_service.store.precondition import ANY, Precondition
 from lensmount_service.store.references import require_key
+from lensmount_service.store.remote.mirror import Mirror
 from lensmount_service.store.uploads import Uploads, old_files
+
+if TYPE_CHECKING:
+    from lensmount_service.store.remote.objects import Objects
 
 __all__ = ["Dataset", "DatasetStore", "dataset_table"]
 
@@ -76,8 +81,10 @@ class DatasetStore:
         dataset_limits: DatasetLimits | None = None,
         in_use: InUse = lambda connection, name, version: (),
         charge: Charge = free_of_charge,
+        objects: Objects | None = None,
     ) -> None:
         self.uploads = Uploads(folder / "uploads")
+        self.files = Mirror(folder, ".zip", objects)
         self._database = database
         self._folder = folder
         self._archive_limits = archive_limits or ArchiveLimits()
@@ -142,8 +149,9 @@ class DatasetStore:
             raise corrupt(dataset) from error
 
     def path(self, dataset: Dataset) -> Path:
-        """Where the canonical archive is, if it was not deleted."""
-        return self._path(dataset.digest)
+        """Where the canonical archive is, if it was not deleted. Raises Unavailable."""
+        with storage("the datasets"):
+            return self.files.path(dataset.digest)
 
     def _write(
         self,
@@ -172,8 +180,7 @@ class DatasetStore:
     def received(self, name: str, digest: str) -> int:
         """How many bytes of the zip file with this digest can be skipped: all but one if the server already has it."""
         require_key(name, "dataset name")
-        with self._database.read() as connection:
-            known = self._known(connection, name, digest)
+        known = self._known(name, digest)
         if known is not None:
             return max(0, int(known.source_bytes) - 1)
         return self.uploads.received(name, digest)
@@ -186,8 +193,7 @@ class DatasetStore:
         Raises UploadOffsetMismatch, StorageFull, or QuotaExceeded, which an upload that has begun never does.
         """
         require_key(name, "dataset name")
-        with self._database.read() as connection:
-            known = self._known(connection, name, digest)
+        known = self._known(name, digest)
         if known is not None and (int(known.source_bytes), first) == (total, total - 1):
             return None
         if first == 0:
@@ -303,8 +309,7 @@ class DatasetStore:
     def undelete(self, name: str, version: int | None = None, expected: Precondition = ANY) -> Dataset:
         """Take back the latest delete of a dataset, or that of one version. Returns its latest version.
 
-        Raises NotFound, PreconditionFailed, or VersionDeleted for a version that is gone for good.
-        """
+        Raises NotFound, PreconditionFailed, or VersionDeleted (gone for good)."""
         with self._database.write() as connection:
             take_back(connection, name, version, expected)
         return self.get(name)
@@ -319,9 +324,15 @@ class DatasetStore:
             return connection.execute(dataset_table.update().where(old).values(deleted_at=None)).rowcount
 
     def digests(self) -> set[str]:
-        """The digests of all live versions and of those that can be undeleted."""
+        """Of all live versions and of those that can be undeleted."""
         with self._database.read() as connection:
             return needed_digests(connection)
+
+    @contextmanager
+    def alone(self) -> Iterator[set[str]]:
+        """`digests`, during a transaction in which nothing can be published."""
+        with self._database.write() as connection:
+            yield needed_digests(connection)
 
     def orphans(self, older_than_s: float) -> list[Path]:
         """Files of no live version that were last written at least this many seconds ago."""
@@ -337,7 +348,7 @@ class DatasetStore:
         return orphans
 
     def _orphans(self, connection: sa.Connection, older_than_s: float) -> list[Path]:
-        needed = {self._path(digest) for digest in needed_digests(connection)}
+        needed = {self.files.local(digest) for digest in needed_digests(connection)}
         old = old_files(self._folder, older_than_s) + self.uploads.old_files(older_than_s)
         return [path for path in old if path not in needed]
 
@@ -345,36 +356,35 @@ class DatasetStore:
         self, name: str, source_digest: str, owner: str | None, expected: Precondition
     ) -> tuple[Dataset, bool] | None:
         """Publish the dataset that was admitted earlier from the same bytes; None if there is none."""
-        with self._database.read() as connection:
-            if self._known(connection, name, source_digest) is None:
-                return None
+        if self._known(name, source_digest) is None:
+            return None
         with self._database.write() as connection:
-            known = self._known(connection, name, source_digest)  # it may have been deleted meanwhile
+            known = next(iter(made_of(connection, name, source_digest)), None)  # it may have been deleted meanwhile
             if known is None:
                 return None
             contents = {column: getattr(known, column) for column in CONTENTS}
             return added(connection, name, {**contents, "owner": owner}, expected, self._charge)
 
-    def _known(self, connection: sa.Connection, name: str, source_digest: str) -> Any | None:
-        """A live version that was made of these bytes and belongs to the tenant of `name`."""
-        same = columns.source_digest == source_digest, ~columns.deleted, within(columns.name, tenant_of(name))
-        rows = connection.execute(dataset_table.select().where(*same)).all()
-        for row in rows:
-            path = self._path(row.digest)
-            if path.is_file() and path.stat().st_size == row.size_bytes:
-                return row
-        return None
+    def _known(self, name: str, source_digest: str) -> Any | None:
+        """A live version that was made of these bytes, belongs to the tenant of `name`, and has its file."""
+        with self._database.read() as connection:
+            rows = made_of(connection, name, source_digest)
+        return next((row for row in rows if self.files.has(row.digest, row.size_bytes)), None)
 
     def _publish(
         self, name: str, contents: dict[str, Any], temporary: Path, expected: Precondition
     ) -> tuple[Dataset, bool]:
         """Publish row and file together. The file is moved while no other writer can take it for an orphan."""
+        digest, path = contents["digest"], self.files.local(contents["digest"])
+        self.files.share(digest, temporary)
+        fault("datasets.shared")
         with self._database.write() as connection:
             published = added(connection, name, contents, expected, self._charge)
             with storage("the datasets"):
                 fault("datasets.rename")
-                temporary.replace(self._path(contents["digest"]))
+                temporary.replace(path)
                 fsync_folder(self._folder)
+        self.files.share_again(digest)
         return published
 
     def _unlink_unless_needed(self, digest: str) -> None:
@@ -382,14 +392,9 @@ class DatasetStore:
             if digest not in needed_digests(connection):
                 with storage("the datasets"):
                     fault("datasets.delete")
-                    self._path(digest).unlink(missing_ok=True)
+                    self.files.remove([digest])
                     fsync_folder(self._folder)
 
     def _stop_if_closing(self, done: int, total: int) -> None:
         if self._closing.is_set():
             raise Unavailable("the server is shutting down. Fix: finish the upload later", retry_after_s=5)
-
-    def _path(self, digest: str) -> Path:
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise ValueError(f"not a digest: {digest[:80]!r}")
-        return self._folder / f"{digest.removeprefix('sha256:')}.zip"

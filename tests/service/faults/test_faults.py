@@ -31,8 +31,10 @@ PACKAGES = ("adapters/lensmount_adapters", "service/lensmount_service")
 LEFT_OUT = {
     *("exports.write", "exports.rename", "publishing.version", "publishing.alias", "blobs.read"),
     *("archive.read", "archive.write", "archive.rename"),
+    *("objects.create", "objects.delete", "job_files.shared"),
 }
-"""Points that have tests of their own: exports and what trunks gave are only caches; publishing is one transaction."""
+"""Points that have tests of their own: exports and what trunks gave are only caches; publishing is one transaction;
+tests/service/two_servers has an object store."""
 COMMANDS = ("backup.", "restore.", "recover.", "database.copy")
 """How the points of commands begin; tests/service/backup and tests/service/repair kill these at every one."""
 

@@ -21,9 +21,10 @@ def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
     if request.param == "folder":
         return FolderShelf(tmp_path)
     pytest.importorskip("obstore")
-    from lensmount_service.store.remote_blobs import RemoteBlobs
+    from lensmount_service.store.remote.objects import Objects
+    from lensmount_service.store.remote.remote_blobs import RemoteBlobs
 
-    return BlobShelf(RemoteBlobs(f"file://{tmp_path}", BlobStore(tmp_path / "cache"), 10**9))
+    return BlobShelf(RemoteBlobs(Objects(f"file://{tmp_path}"), BlobStore(tmp_path / "cache"), 10**9))
 
 
 def test_an_intact_file_is_read_and_told_piece_by_piece(shelf: Shelf) -> None:

@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 from lensmount_service.build import Parts
 from lensmount_service.errors import Unavailable
 from lensmount_service.store.blobs import BlobStore
-from lensmount_service.store.remote_blobs import RemoteBlobs
+from lensmount_service.store.remote.objects import Objects
+from lensmount_service.store.remote.remote_blobs import RemoteBlobs
 
 if TYPE_CHECKING:
     from tests.service.conftest import MakeAdapter, MakeParts, MakePng
@@ -33,7 +34,7 @@ def open_blobs(tmp_path: Path, bucket: Path) -> Callable[..., RemoteBlobs]:
     """Another server's view of the same store."""
 
     def opened(server: str = "a", max_local_bytes: int = 10**6) -> RemoteBlobs:
-        return RemoteBlobs(f"file://{bucket}", BlobStore(tmp_path / server), max_local_bytes)
+        return RemoteBlobs(Objects(f"file://{bucket}"), BlobStore(tmp_path / server), max_local_bytes)
 
     return opened
 
@@ -121,7 +122,7 @@ def test_orphans_are_removed_from_the_store_too_but_not_with_a_foreign_database(
 
 
 def test_an_unreachable_store_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lensmount_service.store.remote_blobs.RETRIES", 0)
+    monkeypatch.setattr("lensmount_service.store.remote.objects.RETRIES", 0)
     for name, value in {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_ACCESS_KEY_ID": "x",
@@ -130,7 +131,7 @@ def test_an_unreachable_store_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
         "NO_PROXY": "127.0.0.1",
     }.items():
         monkeypatch.setenv(name, value)
-    blobs = RemoteBlobs("s3://bucket/adapters", BlobStore(tmp_path), 10**6)
+    blobs = RemoteBlobs(Objects("s3://bucket/adapters"), BlobStore(tmp_path), 10**6)
 
     for ask in (lambda: blobs.put(b"abc"), lambda: blobs.get(ABC)):
         with pytest.raises(Unavailable) as caught:
@@ -142,7 +143,7 @@ def test_an_unreachable_store_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("url", ["nonsense", "nonsense://host", ""])
 def test_another_kind_of_url_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(Unavailable, match="expected s3://"):
-        RemoteBlobs(url, BlobStore(tmp_path), 1)
+        Objects(url)
 
 
 def test_a_server_whose_disk_is_empty_serves_from_the_store(

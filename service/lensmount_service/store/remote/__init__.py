@@ -1,0 +1,1 @@
+"""Files in an object store, for servers that share a database."""
