@@ -99,7 +99,10 @@ MAY_IMPORT = {
         "twins": "access routes store web",
         "monitoring": "engine jobs rollouts store tracing",
         "rollouts": "engine store",
-        "routes": "access archive engine jobs monitoring pools review rollouts store tenants tracing web settings",
+        "routes": (
+            "access archive engine jobs monitoring pools review rollouts sources store tenants tracing web settings"
+        ),
+        "sources": "",
         "tenants": "access engine jobs pools store tracing",
         "pools": "store",
         "access": "store",

@@ -19,7 +19,7 @@
         │     DuplicateKey, MultipartMalformed, MultipartTruncated
         ├── Forbidden               403
         │     AliasProtected, FeedbackOff, ImageNotKept, OriginNotAllowed, PublicReadOnly, ScopeMissing,
-        │     SignatureInvalid, SignatureKeyUnknown, SignatureRequired
+        │     SignatureInvalid, SignatureKeyUnknown, SignatureRequired, SourceNotAllowed
         ├── NotFound                404
         │     AdapterNotFound, AliasNotFound, DatasetNotFound, FileNotFound, JobNotFound, RolloutNotFound,
         │     TokenNotFound, VersionNotFound
@@ -41,7 +41,7 @@
         ├── Unprocessable           422
         │   │ DigestMismatch, DuplicatePart, ExpectedFile, ExplanationNotPossible, ExportNotPossible, ExportUnavailable,
         │   │ IdempotencyKeyReuse, InvalidName, InvalidReference, InvalidRequest, MissingPart, RolloutInvalid,
-        │   │ SingleImageRequired, TokenExists, TooManyRegions, TrainingFailed, UnknownLabel
+        │   │ SingleImageRequired, SourceUnavailable, TokenExists, TooManyRegions, TrainingFailed, UnknownLabel
         │   ├── AdapterRejected     the adapter file
         │   │   │ AdapterInvalid, AdapterIncomplete, AdapterNoEffect, AdapterNormLimit, AdapterNotFinite,
         │   │   │ AdapterOverflow, AdapterShapeMismatch, AdapterUnknownTarget, HeadMismatch, HeadMissing,
@@ -203,6 +203,7 @@ class OriginNotAllowed(Forbidden, code="origin_not_allowed"): """A web page of a
 class SignatureInvalid(Forbidden, code="signature_invalid"): """The signature does not belong to these bytes."""
 class SignatureKeyUnknown(Forbidden, code="signature_key_unknown"): """The server does not trust the signer's key."""
 class SignatureRequired(Forbidden, code="signature_required"): """The server takes only signed adapters."""
+class SourceNotAllowed(Forbidden, code="source_not_allowed"): """The server fetches no adapters from there."""
 
 class NotFound(ProblemError, code="not_found", status=404): """Nothing exists at this address."""
 class AdapterNotFound(NotFound, code="adapter_not_found"): """No adapter has this name."""
@@ -277,6 +278,7 @@ class InvalidRequest(Unprocessable, code="invalid_request"):
 class MissingPart(Unprocessable, code="missing_part"): """The multipart body lacks a part."""
 class RolloutInvalid(Unprocessable, code="rollout_invalid"): """The versions of a rollout cannot be compared."""
 class SingleImageRequired(Unprocessable, code="single_image_required"): """It needs one image and one adapter."""
+class SourceUnavailable(Unprocessable, code="source_unavailable"): """The URL did not give the server the file."""
 class TokenExists(Unprocessable, code="token_exists"): """The tenant has a valid token of this name. Rotate it."""
 class TooManyRegions(Unprocessable, code="too_many_regions"): """There are too many outlines. Request masks instead."""
 class TrainingFailed(Unprocessable, code="training_failed"): """A training with these settings is not possible."""

@@ -70,6 +70,8 @@ from lensmount_service.routes.page import FILES as PAGE_FILES
 from lensmount_service.routes.page import page_router
 from lensmount_service.routes.predict import Predictor, predict_router
 from lensmount_service.settings import Settings
+from lensmount_service.sources.adapter_sources import AdapterSources
+from lensmount_service.sources.image_hosts import ImageHosts
 from lensmount_service.store.aliases import Running
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog
@@ -83,7 +85,6 @@ from lensmount_service.turnstile import Turns, Turnstile
 from lensmount_service.warming import warmed
 from lensmount_service.web import problems
 from lensmount_service.web.held_bytes import HeldBytes, HeldBytesMiddleware
-from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.judgement import judged
 from lensmount_service.web.openapi import DescribedApp
 from lensmount_service.web.problems import CODES, NEVER_SENT
@@ -286,6 +287,7 @@ def _context(
         thumbnails=BoundedPool("images of datasets", threads=1, most=MAX_THUMBNAILS),
         choices=BoundedPool("choices of images", threads=1, most=MAX_CHOICES),
         image_hosts=ImageHosts(settings.labelstudio_hosts, settings.max_image_bytes),
+        sources=AdapterSources(settings.fetch_hosts, settings.max_adapter_bytes),
         catalog=catalog,
         training=training,
         shares=shares,

@@ -86,6 +86,7 @@ class RequestInvalid(RequestError):
         "missing_part",
         "rollout_invalid",
         "single_image_required",
+        "source_unavailable",
         "token_exists",
         "too_many_regions",
     )
@@ -171,6 +172,7 @@ class Forbidden(ServiceError):
         "image_not_kept",
         "public_read_only",
         "scope_missing",
+        "source_not_allowed",
     )
 
 

@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     trusted_keys: Path | None = None  # a file with a public key in each line, or a folder of such files: *.pub
     require_signatures: bool = False  # of adapters: store and serve none that no trusted key has signed
     signing_key: Path | None = None  # signs what the server makes itself: jobs, imports, rounding, the zoo
+    fetch_hosts: str = ""  # comma-separated hosts and s3://buckets from which adapters may be fetched; default: none
     labelstudio_hosts: str = ""  # comma-separated hosts whose images may be fetched; default: only data: URLs
     oidc_issuer: str | None = None  # an identity provider whose tokens are taken as well; needs the extra oidc
     oidc_audience: str = "lensmount"

@@ -34,6 +34,7 @@ class TinyServer:
         self.shared: dict[tuple[str, str], str] = {}  # kind and public name to own name
         self.alias_trust: dict[str, dict[str, Any]] = {"malaria": {}, "smoking": {}}
         self.promises: dict[str, Any] = {}  # by adapter
+        self.signatures: list[str | None] = []  # of fetched adapters
         self.images: list[bytes] = []
         self.patients: list[str | None] = []  # the header X-Patient of each prediction
         self.gate: Callable[[bytes], object] = lambda image: None
@@ -81,6 +82,15 @@ class TinyServer:
                 if status == 201:
                     known.append(body)
                 return status, self.identity(name, known.index(body) + 1), {}
+            case "POST", ["adapters", name, "fetch"]:
+                asked = json.loads(body)
+                content = asked["url"].encode()  # the file at each URL
+                if digest_of(content) != asked["digest"]:
+                    return problem(422, "digest_mismatch", "another SHA-256")
+                self.signatures.append(headers.get("Lensmount-Signature"))
+                self.files.setdefault(name, []).append(content)
+                self.aliases.setdefault(name, {})
+                return 201, self.identity(name, len(self.files[name])), {}
             case "POST", ["adapters", name, "import"]:
                 return self.imported(name, query, body)
             case "PUT", ["adapters", name, "aliases", alias]:

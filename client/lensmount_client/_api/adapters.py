@@ -41,6 +41,7 @@ from lensmount_client._types.results import (
 )
 
 BYTES = "application/octet-stream"
+FETCH_S = 120.0  # the server gives up after 60 s
 IMPORT_S = 600.0  # a conversion takes seconds; it waits for those before it
 MAX_SOURCE = 1024  # characters
 EXPORT_S = 600.0  # the server's own limit
@@ -131,6 +132,18 @@ def push(
     headers = {"Content-Digest": content_digest(content), **if_matches(if_match)}
     headers |= {} if signature is None else {HEADER: signature}
     return Call("PUT", _adapter_path(name), read, params=params, content=content, content_type=BYTES, headers=headers)
+
+
+def fetch(name: str, url: str, digest: str, if_match: str | None, signature: str | None) -> Call[PushedAdapter]:
+    def read(response: Response) -> PushedAdapter:
+        pushed = read_adapter_id(JsonFields.of(response))
+        Reference(name, digest=digest).check(pushed, response.request_id)
+        return PushedAdapter(pushed.name, pushed.version, pushed.digest, None)
+
+    headers = {**if_matches(if_match), **({} if signature is None else {HEADER: signature})}
+    content = json.dumps({"url": url, "digest": digest}).encode()
+    path = f"{_adapter_path(name)}/fetch"
+    return Call("POST", path, read, content=content, content_type="application/json", headers=headers, read_s=FETCH_S)
 
 
 def import_(name: str, content: bytes, *, preprocessing: str | None, source: str, dry_run: bool) -> Call[Imported]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from lensmount_client._cli.alias import protect_alias, set_alias, show_stats
+from lensmount_client._cli.fetch import add_adapter
 from lensmount_client._cli.lazy import LazySubgroup
 from lensmount_client._cli.options import ServerOptions, jsonable, with_options
 from lensmount_client._cli.sharing import Public, share_adapter, unshare_adapter
@@ -300,8 +301,8 @@ def release(
         print_line(f"released {released.name}@{released.version}  {released.digest}")
 
 
-_SHARING = {"share": share_adapter, "unshare": unshare_adapter}
-for word, command in {"alias": set_alias, "protect": protect_alias, "stats": show_stats, **_SHARING}.items():
+_OTHERS = {"add": add_adapter, "share": share_adapter, "unshare": unshare_adapter}
+for word, command in {"alias": set_alias, "protect": protect_alias, "stats": show_stats, **_OTHERS}.items():
     app.command(word)(command)
 
 

@@ -77,6 +77,17 @@ class Adapters:
         """
         return self._send(_push_call(path, name, accept_rounded_backbone, if_match, sign_with, signature))
 
+    def fetch(
+        self, name: str, url: str, digest: str, *, if_match: str | None = None, signature: str | None = None
+    ) -> PushedAdapter:
+        """Let the server fetch a file from a URL: https://HOST/PATH, hf://OWNER/REPO[@REVISION]/PATH or s3://BUCKET/KEY.
+
+        `digest` ("sha256:...") pins the bytes; others are refused with DigestMismatch. The file is checked like one
+        that is pushed, and `if_match` and `signature` are as in `push`. Raises SourceNotAllowed unless the server's
+        operator lists the host, and SourceUnavailable if the URL does not give the file.
+        """
+        return self._send(endpoints.fetch(name, url, digest, if_match, signature))
+
     def import_(
         self,
         path: str | Path,
@@ -208,6 +219,12 @@ class AsyncAdapters:
         return await self._send(
             await asyncio.to_thread(_push_call, path, name, accept_rounded_backbone, if_match, sign_with, signature)
         )
+
+    async def fetch(
+        self, name: str, url: str, digest: str, *, if_match: str | None = None, signature: str | None = None
+    ) -> PushedAdapter:
+        """See `Adapters.fetch`."""
+        return await self._send(endpoints.fetch(name, url, digest, if_match, signature))
 
     async def import_(
         self,

@@ -50,6 +50,7 @@ POLICY: dict[tuple[str, str], Need] = {
     ("PUT", "/adapters/{name}"): "upload",
     ("POST", "/adapters"): "upload",
     ("POST", "/adapters/{name}/import"): "upload",
+    ("POST", "/adapters/{name}/fetch"): "upload",
     ("DELETE", "/adapters/{name}"): "upload",
     ("DELETE", "/adapters/{name}/versions/{version}"): "upload",
     ("POST", "/adapters/{name}/undelete"): "upload",

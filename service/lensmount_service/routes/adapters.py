@@ -18,10 +18,12 @@ from lensmount_adapters.errors import AdapterError
 from lensmount_service.errors import RequestInvalid
 from lensmount_service.jobs.records import iso
 from lensmount_service.rollout_spec import RolloutInfo
+from lensmount_service.routes.charges import charge_bytes
 from lensmount_service.routes.context import Context, Public, TenantContext
 from lensmount_service.routes.imports import SMALLER, as_foreign
 from lensmount_service.routes.route import Route
 from lensmount_service.settings import MAX_REQUEST_TIMEOUT_S
+from lensmount_service.sources.adapter_sources import FETCH_S
 from lensmount_service.store.keys import name_of
 from lensmount_service.store.references import Reference, require_name
 from lensmount_service.store.registry import Deleted, Entry, Version
@@ -41,6 +43,7 @@ from lensmount_service.web.schemas import (
     AdapterInfo,
     AdapterList,
     AdapterRef,
+    AdapterSource,
     AdapterStats,
     AdapterUploaded,
     BackboneInfo,
@@ -142,6 +145,28 @@ async def post_adapter(context: Context, request: Request, response: Response, e
     except AdapterError as error:
         raise await asyncio.to_thread(as_foreign, error, data) from error
     require_name(name)
+    upload = partial(context.catalog.upload, expected=expected, signature=request.headers.get(HEADER))
+    return await _upload(upload, name, data, response)
+
+
+@router.post(
+    "/{name}/fetch",
+    status_code=201,
+    response_model_exclude_none=True,
+    responses={200: {"model": AdapterUploaded, "description": "The latest version already has these bytes."}},
+    summary="Fetch an adapter from a URL and publish it",
+)
+async def fetch_adapter(
+    context: Context, name: str, request: Request, response: Response, source: AdapterSource, expected: Expected
+) -> AdapterUploaded:
+    """The server reads https://HOST/PATH, hf://OWNER/REPO[@REVISION]/PATH or s3://BUCKET/KEY, if its operator lists the
+    host or the bucket in LENSMOUNT_FETCH_HOSTS. A file with another SHA-256 than `digest` is refused; otherwise it is
+    checked and published like an upload. The header Lensmount-Signature is that of an upload.
+    """
+    require_name(name)
+    async with deadline(request, FETCH_S + 1):
+        data = await context.sources.fetch(source.url, source.digest, context.caller, request.state.holding.add)
+    charge_bytes(request, len(data))
     upload = partial(context.catalog.upload, expected=expected, signature=request.headers.get(HEADER))
     return await _upload(upload, name, data, response)
 

@@ -23,6 +23,11 @@ async def charge_pixels(request: Request, parts: Sequence[Part], times: int = 1)
     return await _charge_pixels(_meter(request), request.state.identity, _pixels_of(parts, times))
 
 
+def charge_bytes(request: Request, count: int) -> None:
+    """Charge bytes that the server fetched, like those of a body. Raises QuotaExceeded or BodyTooLarge."""
+    _meter(request).charge(request.state.identity, "bytes_per_minute", count)
+
+
 def charged(
     request: Request, parts: Sequence[Part], adapters: int, max_queue: int, passes: int = 1
 ) -> AbstractAsyncContextManager[None]:

@@ -31,6 +31,8 @@ from lensmount_service.rollouts.keeper import Keeper
 from lensmount_service.rollouts.pairs import Pairs
 from lensmount_service.rollouts.shadowing import Shadowing
 from lensmount_service.settings import Settings
+from lensmount_service.sources.adapter_sources import AdapterSources
+from lensmount_service.sources.image_hosts import ImageHosts
 from lensmount_service.stopping import Stopping
 from lensmount_service.store.bounded_pool import BoundedPool
 from lensmount_service.store.catalog import Catalog, Sender, Snapshot
@@ -45,7 +47,6 @@ from lensmount_service.tenants.jobs import TenantJobFiles, TenantJobs, TenantPub
 from lensmount_service.tenants.pools import TenantPools
 from lensmount_service.tenants.queues import CallerQueues
 from lensmount_service.tenants.space import Space
-from lensmount_service.web.image_hosts import ImageHosts
 from lensmount_service.web.shared import Shared
 
 MAX_CALLERS = 1024  # whose views are kept in memory
@@ -86,7 +87,8 @@ class Parts:
     the other cores. `searches` submits the jobs whose expression for groups is searched in a dataset. `explanations`
     computes one after the other, and gives way to predictions. `thumbnails` reads images of datasets, so that a page of
     them does not keep predictions from the decoders. `choices` chooses the images that a person labels next.
-    `image_hosts` fetches images that tasks of Label Studio name. `answered` has the images of the latest answers.
+    `image_hosts` fetches images that tasks of Label Studio name, `sources` adapters that a URL names.
+    `answered` has the images of the latest answers.
     `choice` says which version of an alias with a rollout answers, and `evidence` has what came of it. `keeper` ends
     rollouts by their rules, and `pairs` computes images with labels.
     `shadowing` says which answers are compared with those of another version.
@@ -108,6 +110,7 @@ class Parts:
     thumbnails: BoundedPool
     choices: BoundedPool
     image_hosts: ImageHosts
+    sources: AdapterSources
     store: StoreHealth
     integrity: Shared[IntegrityReport]
     metrics_page: Shared[bytes]

@@ -32,6 +32,14 @@ class SharedAs(BaseModel):
     public_name: str = Field(examples=["public/malaria"])
 
 
+class AdapterSource(BaseModel):
+    """The body of POST /adapters/{name}/fetch: where the file is, and which bytes it must have."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    url: str = Field(max_length=2048, examples=["hf://lab/adapters@v1/malaria.safetensors"])
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$", examples=["sha256:" + "0" * 64])
+
+
 class AdapterUploaded(AdapterRef):
     """The version that an upload made, or the latest one if that has the same bytes."""
 

@@ -16,7 +16,7 @@ CONTRACT = {
     400: "bad_request duplicate_key multipart_malformed multipart_truncated",
     401: "unauthorized",
     403: "origin_not_allowed feedback_off image_not_kept scope_missing alias_protected public_read_only "
-    "signature_invalid signature_key_unknown signature_required",
+    "signature_invalid signature_key_unknown signature_required source_not_allowed",
     404: "not_found adapter_not_found version_not_found alias_not_found dataset_not_found job_not_found file_not_found "
     "rollout_not_found token_not_found",
     405: "method_not_allowed",
@@ -40,7 +40,7 @@ CONTRACT = {
     "adapter_norm_limit manifest_missing manifest_invalid head_missing head_mismatch preprocessing_mismatch "
     "trust_mismatch explanation_not_possible unknown_label "
     "rollout_invalid single_image_required too_many_regions token_exists training_failed export_not_possible "
-    "export_unavailable",
+    "export_unavailable source_unavailable",
     429: "queue_full jobs_full quota_exceeded",
     431: "headers_too_large",
     500: "internal_error",

@@ -66,6 +66,11 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/adapters/{adapter}/file", {}),
     ("GET", "/adapters/{adapter}/file?version=1", {}),
     ("GET", "/adapters/{adapter}/export?to=peft", {}),
+    (
+        "POST",
+        "/adapters/{adapter}/fetch",
+        {"json": {"url": "https://adapters.example/a", "digest": f"sha256:{'0' * 64}"}},
+    ),
     ("DELETE", "/adapters/{adapter}", {}),
     ("DELETE", "/adapters/{adapter}/versions/1", {}),
     ("PUT", "/adapters/{adapter}/aliases/{alias}", {"json": {"version": 1}}),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.image_server import image_server
 from tests.service.peft_file import foreign
 from tests.service.web.digest_headers import digest_header
 
@@ -64,11 +65,18 @@ class Files:
     png: Callable[[int], bytes]
     zipped: bytes
     foreign: bytes
+    host: str  # of a server with an adapter at /a
 
 
 @pytest.fixture
-def parts(make_parts: MakeParts) -> Iterator[Parts]:
-    with make_parts(token=TOKEN, feedback="on") as parts:
+def host(make_adapter: MakeAdapter) -> Iterator[str]:
+    with image_server({"/a": make_adapter(3)}) as host:
+        yield host
+
+
+@pytest.fixture
+def parts(make_parts: MakeParts, host: str) -> Iterator[Parts]:
+    with make_parts(token=TOKEN, feedback="on", fetch_hosts=host) as parts:
         yield parts
 
 
@@ -80,8 +88,11 @@ def api(parts: Parts) -> Iterator[TestClient]:
 
 
 @pytest.fixture
-def files(make_adapter: MakeAdapter, make_png: MakePng, images: DrawImages, zipped: Zip, backbone: Backbone) -> Files:
-    return Files(lambda seed: make_adapter(seed), make_png, zipped(images(a=7, b=6)), foreign(backbone, zipped))
+def files(
+    make_adapter: MakeAdapter, make_png: MakePng, images: DrawImages, zipped: Zip, backbone: Backbone, host: str
+) -> Files:
+    archive, other = zipped(images(a=7, b=6)), foreign(backbone, zipped)
+    return Files(lambda seed: make_adapter(seed), make_png, archive, other, host)
 
 
 def of_adapters(files: Files) -> Iterator[Write]:
@@ -91,6 +102,9 @@ def of_adapters(files: Files) -> Iterator[Write]:
     yield Write(("POST", "/adapters"), "/adapters", "/adapters/cells", body=form)
     imported = "/adapters/leaves/import?labels=oak,elm"
     yield Write(("POST", "/adapters/{name}/import"), imported, body={"content": files.foreign}, headers=octets)
+    digest = f"sha256:{hashlib.sha256(files.adapter(3)).hexdigest()}"
+    there = {"json": {"url": f"http://{files.host}/a", "digest": digest}}
+    yield Write(("POST", "/adapters/{name}/fetch"), "/adapters/fetched/fetch", body=there)
     alias, version = "/adapters/cells/aliases/prod", "/adapters/cells/versions/2"
     yield Write(("PUT", "/adapters/{name}/aliases/{alias}"), alias, body={"json": {"version": 2}})
     yield Write(("PUT", "/adapters/{name}/aliases/{alias}"), alias, alias, body={"json": {"version": 1}})

@@ -6,7 +6,7 @@ import pytest
 from tests.image_server import image_server
 
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.web.image_hosts import ImageHosts, addresses_of
+from lensmount_service.sources.image_hosts import ImageHosts, addresses_of
 
 IMAGE = b"an image" * 100
 
