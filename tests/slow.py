@@ -58,6 +58,7 @@ SLOW = frozenset(
         "adapters/formulas",
         "adapters/explain",
         "adapters/graph/test_fold.py",
+        "service/ray/test_application.py",
         "adapters/graph/test_functional.py",
         "adapters/graph/test_pooled_maps.py",
         "adapters/graph/test_segments.py",

@@ -228,6 +228,9 @@ WITHOUT_TESTS = {
             "engine/answer.py",  # two records
             "jobs/lease.py",  # constants
             "routes/labelling/answers.py",  # tests/service/rollouts/test_whole.py: labels of every door are evidence
+            "ray/messages.py",  # records
+            *(f"ray/{name}.py" for name in ("answering", "exchange")),  # both ends of test_door.py's requests
+            *(f"ray/{name}.py" for name in ("calls", "routing", "serving")),  # test_application.py starts Ray once
             "jobs/phases.py",  # constants; tests/test_client_and_server_agree.py compares the phases
         }
     ),

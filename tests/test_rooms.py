@@ -95,6 +95,7 @@ MAY_IMPORT = {
         "_html": "",
     },
     "lensmount_service": {
+        "ray": "access oip store twins web worker build settings startup",
         "oip": "access engine monitoring rollouts routes store tenants tracing web settings",
         "twins": "access routes store web",
         "monitoring": "engine jobs rollouts store tracing",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -29,7 +30,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
     *("host", "port", "grpc_port", "token", "state", "backbone", "weights", "device", "executor", "precision"),
     *("hot_bytes", "dtype", "swap", "threads", "max_batch", "zoo", "database", "blobs", "with_worker"),
     "int8_calibration",
-    *("log_level", "log_format"),
+    *("ray", "replicas", "log_level", "log_format"),
     state="Folder for uploaded adapters and the registry.",
 )
 def serve(**flags: Any) -> None:
@@ -45,6 +46,7 @@ def serve(**flags: Any) -> None:
     from lensmount_service.errors import ServiceError
 
     settings = _read(Settings, flags, "serve")
+    _check_ray(settings)
     tell = startup.teller(settings)
     try:
         with startup.port_taken(settings) as bound, startup.ctrl_c_ends_at_once():
@@ -53,7 +55,12 @@ def serve(**flags: Any) -> None:
             from lensmount_service import logs, server  # takes seconds, so it is imported only now
 
             logs.configure(settings)
-            server.serve(settings, bound=bound, tell=tell)
+            if settings.ray:
+                from lensmount_service.ray import serving  # imports Ray
+
+                serving.serve(settings, bound, server.listen, tell)
+            else:
+                server.serve(settings, bound=bound, tell=tell)
     except ServiceError as error:
         _stop(str(error), code=75 if error.code == "device_lost" else 78)
     except LensmountError as error:
@@ -272,6 +279,16 @@ def _sentences(settings: Settings, command: str) -> Iterator[ModuleType]:
         _stop(str(error), command)
     except OSError as error:
         _stop(f"cannot use {error.filename or 'a file'}: {error.strerror}. Fix: make it readable and writable", command)
+
+
+def _check_ray(settings: Settings) -> None:
+    """Ends the command if Ray is needed and not installed, or if the options do not fit together."""
+    if settings.ray and find_spec("ray") is None:
+        _stop('--ray needs the package ray. Fix: pip install "lensmount[ray]"')
+    if settings.ray and settings.grpc_port is not None:
+        _stop("found --grpc-port with --ray, expected one of them: the door speaks HTTP. Fix: leave --grpc-port out")
+    if settings.replicas > 1 and not settings.ray:
+        _stop("found --replicas without --ray, expected both. Fix: add --ray, or leave --replicas out")
 
 
 def _import_timm() -> None:

@@ -39,6 +39,8 @@ HELP = {
     "database": "postgresql://USER@HOST/NAME.",
     "blobs": "Stored files: s3://BUCKET/PREFIX, gs://, az://.",
     "with_worker": "Also run a training worker.",
+    "ray": "Several engines on Ray Serve, behind one door (extra ray).",
+    "replicas": "Engines for --ray.",
     "server": "URL of the server.",
     "nice": "Niceness, 0 to 19; a higher value lets other processes go first.",
     "once": "Exit when no job is left.",
@@ -53,8 +55,8 @@ UNSET = {
 }
 """The default in words, if it is computed or None."""
 
-NO_DEFAULT_SHOWN = frozenset({"host", "state", "with_worker", "once"})  # the help text says enough
-WITHOUT_NO = frozenset({"with_worker", "once"})  # flags without a --no- form
+NO_DEFAULT_SHOWN = frozenset({"host", "state", "with_worker", "once", "ray"})  # the help text says enough
+WITHOUT_NO = frozenset({"with_worker", "once", "ray"})  # flags without a --no- form
 HIDDEN = frozenset({"parent"})
 
 

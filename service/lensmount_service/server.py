@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 
 from lensmount_adapters import Backbone
 from lensmount_service.build import open_parts
 from lensmount_service.errors import Unavailable
 from lensmount_service.middleware import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PATH_BYTES
 from lensmount_service.settings import Settings
-from lensmount_service.startup import BACKLOG, Tell, own_url, port_taken, say_nothing
+from lensmount_service.startup import BACKLOG, SWITCH_S, Tell, own_url, port_taken, say_nothing
 from lensmount_service.stopping import Stopping
 from lensmount_service.web.transport import KEEP_ALIVE_S, TransportLimits, protocol_of
 from lensmount_service.worker.supervisor import WorkerProcess
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-SWITCH_S = 0.0005  # a prediction changes threads four times; behind a busy thread each change takes 5 ms by default
 LAST_S = 4.0  # from the end of the drain to the end of the process, whatever still runs
 
 
@@ -56,16 +56,7 @@ def serve(
         open_parts(settings, backbone, tell) as parts,
     ):
         listener.listen(BACKLOG)  # a client that reads the line `serving` may connect; it is answered after the warm-up
-        config = uvicorn.Config(
-            parts.app,
-            http=protocol_of(_transport_limits(settings)),
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=int(KEEP_ALIVE_S),
-            timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
-        )
+        config = _config(parts.app, settings)
         host, port = listener.getsockname()[:2]
         log.info(
             "serving",
@@ -96,6 +87,16 @@ def serve(
             raise parts.engine.lost_error()
     if parts.engine.shadows.is_computing and threading.current_thread() is threading.main_thread():
         LastResort.end()  # Python would end the thread in the middle of a library, which aborts the process
+
+
+def listen(app: ASGIApp, settings: Settings, bound: socket.socket, after_s: float, tell: Tell, url: str) -> None:
+    """Serve an application without an engine of this process, as `serve` does: until SIGINT or SIGTERM.
+
+    The process ends `after_s` seconds after the signal at the latest.
+    """
+    bound.listen(BACKLOG)
+    last = LastResort(after_s)
+    _Server(_config(app, settings), settings, Stopping(), last, tell, url).run([bound])
 
 
 class _Server(uvicorn.Server):
@@ -150,6 +151,20 @@ class _Server(uvicorn.Server):
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self._stopping.set()  # ends the event streams, which would otherwise last as long as their jobs
         self.handle_exit(number, frame)
+
+
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """uvicorn behind the server's own transport."""
+    return uvicorn.Config(
+        app,
+        http=protocol_of(_transport_limits(settings)),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=int(KEEP_ALIVE_S),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
+    )
 
 
 def _grpc_server() -> type[GrpcServer]:

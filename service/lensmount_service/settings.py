@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     oidc_tenant: str = "default"
     audit_bytes: int = Field(default=2**30, ge=32 * 2**20)  # of the audit log; the oldest file is removed first
     with_worker: bool = False
+    ray: bool = False  # `lensmount serve` runs several engines on Ray Serve
+    replicas: int = Field(default=1, ge=1)  # their number
     drain_timeout_s: float = Field(default=30.0, ge=0)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"

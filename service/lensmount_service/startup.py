@@ -15,6 +15,7 @@ from typing import NoReturn
 from lensmount_service.settings import Settings
 
 BACKLOG = 2048
+SWITCH_S = 0.0005  # a prediction changes threads four times; behind a busy thread each change takes 5 ms by default
 INTERRUPTED = 130  # the exit status that shells report for a program ended by Ctrl-C
 
 Tell = Callable[[str], None]

@@ -51,8 +51,8 @@ def test_the_types_of_the_flags_follow_the_settings() -> None:
         assert none is type(None), name
         fields_of.setdefault(kind, set()).add(name)
 
-    assert fields_of[int] == {"port", "grpc_port", "hot_bytes", "threads", "max_batch"}
-    assert fields_of[bool] == {"zoo", "with_worker"}
+    assert fields_of[int] == {"port", "grpc_port", "hot_bytes", "threads", "max_batch", "replicas"}
+    assert fields_of[bool] == {"zoo", "with_worker", "ray"}
     assert fields_of[Path] == {"state", "int8_calibration"}
     assert fields_of.keys() == {int, bool, Path, str}
 

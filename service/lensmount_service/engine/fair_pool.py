@@ -85,6 +85,7 @@ class FairPool:
         self._most_large = max(1, threads - 1)
         self._queue: FairQueue[tuple[Future[Any], Callable[[], Any]]] = FairQueue()
         self._waiting = 0  # items that no thread has taken
+        self.pixels = 0.0  # of all items so far
         self._large = 0  # that are read now
         self._held_back = 0  # turns that found only large images
         self._lock = threading.Lock()
@@ -94,6 +95,7 @@ class FairPool:
         with self._lock:
             self._queue.push(of, max(LEAST, pixels), (future, work))
             self._waiting += 1
+            self.pixels += pixels
         self._threads.submit(self._take_turn)
         return future
 
