@@ -73,6 +73,8 @@ def calibrate(settings: Settings) -> Calibration:
                 if parts.catalog.status(entry.latest) == "ready":
                     runner.prepare(parts.catalog.resolve(Reference(entry.latest.name)).adapter)
             runner.settle()
+            for split in runner.splits:
+                split.trunk_cost()
         lines = dict(runner.book.lines) if isinstance(runner, SegmentRunner) else {}
         runner.close()
         return Calibration(runner.describe(), lines)

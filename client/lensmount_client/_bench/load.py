@@ -52,7 +52,8 @@ class Load:
     """`Load("http://127.0.0.1:8000", [target], [Body.raw(image)], connections=16, duration_s=10).run()`.
 
     Closed loop: each connection sends its next request when the last one is answered. With `rate`, requests arrive at
-    random, on average `rate` per second, and `connections` only limits how many are in progress.
+    random, on average `rate` per second, and `connections` only limits how many are in progress. `cv` is the
+    coefficient of variation of the gaps between them: 1 is a Poisson process, and with more they come in bursts.
     Images are sent in turn; targets are drawn at random. The same seed draws the same sequence. Any HTTP server works.
     """
 
@@ -61,6 +62,7 @@ class Load:
     bodies: Sequence[Body]
     connections: int = 8
     rate: float | None = None
+    cv: float = 1.0
     duration_s: float = 10.0
     warmup_s: float = 1.0
     mix: Mix = Mix.zipf
@@ -114,6 +116,8 @@ class Load:
             raise InvalidInput(f"connections: found {self.connections}, expected 1 or more")
         if self.rate is not None and not self.rate > 0:
             raise InvalidInput(f"rate: found {self.rate}, expected requests per second above 0")
+        if not self.cv > 0:
+            raise InvalidInput(f"cv: found {self.cv}, expected a number above 0")
         if not self.duration_s > 0 or self.warmup_s < 0:
             raise InvalidInput(f"found {self.duration_s} s after {self.warmup_s} s, expected seconds above 0")
 
@@ -143,13 +147,19 @@ class Schedule:
     def next(self) -> Arrival | None:
         with self._lock:
             rate = self._load.rate
-            self._due = self._clock() if rate is None else self._due + self._random.expovariate(rate)
+            self._due = self._clock() if rate is None else self._due + self._gap(rate)
             if self._due >= self._end:
                 return None
             (target,) = self._random.choices(range(len(self._weights)), cum_weights=self._weights)
             body = self._count % len(self._load.bodies)
             self._count += 1
             return Arrival(self._due, target, body)
+
+    def _gap(self, rate: float) -> float:
+        cv = self._load.cv
+        if cv == 1:
+            return self._random.expovariate(rate)
+        return self._random.gammavariate(1 / cv**2, cv**2 / rate)
 
 
 @dataclass(frozen=True, slots=True)

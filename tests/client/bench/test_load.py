@@ -54,6 +54,15 @@ def test_arrivals_of_an_open_loop_are_poisson_and_independent_of_the_clock() -> 
     assert (gaps > 1 / 500).mean() == pytest.approx(math.exp(-1), abs=0.02)
 
 
+@pytest.mark.parametrize("cv", [0.5, 4.0])
+def test_arrivals_come_as_evenly_or_in_such_bursts_as_the_coefficient_of_variation_says(cv: float) -> None:
+    numpy = pytest.importorskip("numpy")
+    load = Load("http://x", TARGETS, IMAGE, rate=500, cv=cv, duration_s=100, warmup_s=0)
+    gaps = numpy.diff([arrival.due for arrival in arrivals(load)])
+    assert gaps.mean() == pytest.approx(1 / 500, rel=0.05)
+    assert gaps.std() / gaps.mean() == pytest.approx(cv, rel=0.05)
+
+
 def test_the_same_seed_draws_the_same_sequence_and_images_take_turns() -> None:
     bodies = [Body.raw(b"%d" % number) for number in range(3)]
     first, again, other = (
@@ -109,7 +118,14 @@ def test_a_closed_loop_keeps_all_connections_busy_and_opens_no_more(scripted: An
 def test_an_impossible_load_is_refused() -> None:
     right: dict[str, Any] = {"base_url": "http://x", "targets": TARGETS, "bodies": IMAGE}
     wrong: dict[str, Any]
-    for wrong in ({"connections": 0}, {"rate": 0.0}, {"duration_s": 0.0}, {"warmup_s": -1.0}, {"targets": []}):
+    for wrong in (
+        {"connections": 0},
+        {"rate": 0.0},
+        {"cv": 0.0},
+        {"duration_s": 0.0},
+        {"warmup_s": -1.0},
+        {"targets": []},
+    ):
         with pytest.raises(InvalidInput, match="expected"):
             Load(**(right | wrong)).run()
 

@@ -1,0 +1,1 @@
+"""Routers: which server gets the next request for an adapter."""
