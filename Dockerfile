@@ -19,7 +19,7 @@ WORKDIR /src
 
 # Dependencies only, so that a code change does not rebuild the layer with torch.
 COPY pyproject.toml constraints.txt ./
-RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino --extra llvm --extra otel
+RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt -r pyproject.toml --extra serve --extra train --extra openvino --extra llvm --extra otel --extra postgres --extra s3 --extra grpc
 
 # The project itself, with the zoo's adapters and the recipes.
 COPY README.md LICENSE ./
@@ -27,7 +27,7 @@ COPY client ./client
 COPY adapters ./adapters
 COPY service ./service
 COPY recipes ./recipes
-RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train,openvino,llvm,otel]"
+RUN uv pip install $(test "$TORCH" = default || echo "--torch-backend=$TORCH") -c constraints.txt ".[serve,train,openvino,llvm,otel,postgres,s3,grpc]"
 
 USER lensmount
 WORKDIR /state

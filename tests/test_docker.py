@@ -17,6 +17,7 @@ from lensmount_service.tracing.opening import wanted
 
 ROOT = Path(__file__).parent.parent
 COMPOSE_FILES = ["docker-compose.yml", "docker-compose.gpu.yml"]
+SHARED = {"LENSMOUNT_TOKEN": "secret", "POSTGRES_PASSWORD": "word", "STORE_SECRET": "key"}
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -80,7 +81,7 @@ def test_the_image_installs_dependencies_first_and_then_the_project() -> None:
     assert len(installs) == 2
     assert all("-c constraints.txt" in command for command in installs)
     assert "-r pyproject.toml" in installs[0]
-    assert '".[serve,train,openvino,llvm,otel]"' in installs[1]
+    assert '".[serve,train,openvino,llvm,otel,postgres,s3,grpc]"' in installs[1]
 
 
 def test_what_the_image_installs_runs_the_command(installed: Path) -> None:
@@ -156,20 +157,20 @@ def test_compose_reserves_a_gpu_only_in_its_override_file() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
-def compose_config(files: list[str], token: str | None) -> subprocess.CompletedProcess[str]:
+def compose_config(files: list[str], profile: str = "", **given: str) -> subprocess.CompletedProcess[str]:
+    """What docker-compose makes of the files with these variables alone."""
     binary = shutil.which("docker-compose")
     if binary is None:
         pytest.skip("docker-compose is not installed (apt-get install docker-compose)")
-    environment = {name: value for name, value in os.environ.items() if name != "LENSMOUNT_TOKEN"}
-    if token is not None:
-        environment["LENSMOUNT_TOKEN"] = token
-    command = [binary, *(part for file in files for part in ("-f", file)), "config"]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    environment = {name: value for name, value in os.environ.items() if name not in SHARED}
+    command = [binary, *(part for file in files for part in ("-f", file))]
+    command += [*(("--profile", profile) if profile else ()), "config"]
+    return subprocess.run(command, cwd=ROOT, env=environment | given, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("files", [COMPOSE_FILES[:1], COMPOSE_FILES], ids=["cpu", "gpu"])
 def test_docker_compose_accepts_the_files(files: list[str]) -> None:
-    done = compose_config(files, token="secret")
+    done = compose_config(files, LENSMOUNT_TOKEN="secret")
     assert done.returncode == 0, done.stderr
     merged = yaml.safe_load(done.stdout)["services"]["lensmount"]
     assert merged["environment"]["LENSMOUNT_TOKEN"] == "secret"
@@ -197,6 +198,39 @@ def test_the_profile_monitoring_takes_traces_that_the_server_is_told_to_send() -
 
 
 def test_docker_compose_refuses_to_start_without_a_token() -> None:
-    done = compose_config(COMPOSE_FILES[:1], token=None)
+    done = compose_config(COMPOSE_FILES[:1])
     assert done.returncode != 0
     assert "LENSMOUNT_TOKEN" in done.stderr
+
+
+def test_two_servers_with_one_database_and_object_store_have_the_same_settings() -> None:
+    done = compose_config(["docker-compose.yml", "docker-compose.shared.yml"], **SHARED)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    first, second = services["lensmount"], services["lensmount-2"]
+    assert first["environment"] == second["environment"]
+    assert first["environment"]["LENSMOUNT_DATABASE"] == "postgresql://lensmount:word@postgres/lensmount"
+    assert first["environment"]["LENSMOUNT_BLOBS"].startswith("s3://lensmount/")
+    assert first["environment"]["AWS_SECRET_ACCESS_KEY"] == services["store"]["environment"]["ROOT_SECRET_KEY"] == "key"
+    assert first["volumes"] != second["volumes"]  # each has its own folder
+    same = ("image", "read_only", "cap_drop", "security_opt", "stop_grace_period", "tmpfs", "depends_on", "restart")
+    assert {name: first.get(name) for name in same} == {name: second.get(name) for name in same}
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert all(str(port).startswith("127.0.0.1:") for port in published)
+    assert all(services[name]["cap_drop"] == ["ALL"] for name in ("postgres", "store"))
+
+
+def test_the_shared_state_can_be_combined_with_a_gpu_and_monitoring() -> None:
+    done = compose_config([*COMPOSE_FILES, "docker-compose.shared.yml"], "monitoring", **SHARED)
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert {"lensmount", "lensmount-2", "postgres", "store", "prometheus", "grafana", "jaeger"} <= set(services)
+    assert "deploy" in services["lensmount"]
+
+
+@pytest.mark.parametrize("missing", ["POSTGRES_PASSWORD", "STORE_SECRET"])
+def test_the_shared_state_needs_its_secrets(missing: str) -> None:
+    given = {name: value for name, value in SHARED.items() if name != missing}
+    done = compose_config(["docker-compose.yml", "docker-compose.shared.yml"], **given)
+    assert done.returncode != 0
+    assert missing in done.stderr

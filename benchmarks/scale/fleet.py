@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 from benchmarks.scale.costs import MachineCosts
-from benchmarks.scale.routers.bounded import BoundedLoad
+from benchmarks.scale.routers.bounded import LEAST, PAIRS, BoundedLoad
 from benchmarks.scale.routers.hashing import Rendezvous, mixed
 from benchmarks.scale.routers.multiplex import Multiplex
 from benchmarks.scale.routers.router import Router
@@ -44,12 +44,12 @@ class Fleet:
     def hot_places(self) -> int:
         return self.hot_bytes // self.costs.hot_bytes
 
-    def router(self, name: str, seed: int = 0, **knobs: float) -> Router:
+    def router(self, name: str, seed: int = 0, *, least: int = LEAST, pairs: int = PAIRS) -> Router:
         made: dict[str, Callable[[], Router]] = {
             RandomChoice.name: lambda: RandomChoice(seed),
             LeastLoaded.name: lambda: LeastLoaded(seed),
             ConsistentHashing.name: lambda: ConsistentHashing(self.hashing),
-            BoundedLoad.name: lambda: BoundedLoad(self.hashing, **knobs),
+            BoundedLoad.name: lambda: BoundedLoad(self.hashing, least=least, pairs=pairs),
             Multiplex.name: lambda: Multiplex(self.hashing.table[:, 0], seed=seed),
             CLAIRVOYANT: lambda: LeastLoaded(seed),
         }

@@ -3,7 +3,7 @@
     python -m benchmarks.scale.study [--servers 1000] [--adapters 1000000] [--requests 300000] [--jobs 1]
 
 Three tables are written as CSV. `routers.csv`: zipf 0.7 to 1.1 and bursts of CV 1 and 4, at one load. `loads.csv`:
-zipf 0.9 at rising loads, until the SLO is missed. `slack.csv`: the knob of our router. In each run 1 % of the servers
+zipf 0.9 at rising loads, until the SLO is missed. `bound.csv`: the knobs of our router. In each run 1 % of the servers
 die in one moment, as many as in an hour, and as many are just back. The first fifth of the requests warms up.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.scale.costs import MachineCosts
 from benchmarks.scale.fleet import CLAIRVOYANT, Fleet
 from benchmarks.scale.outcome import Outcome, Status
-from benchmarks.scale.routers.bounded import SLACK, BoundedLoad
+from benchmarks.scale.routers.bounded import LEAST, PAIRS, BoundedLoad
 from benchmarks.scale.routers.hashing import Rendezvous
 from benchmarks.scale.routers.multiplex import Multiplex
 from benchmarks.scale.routers.simple import ConsistentHashing, LeastLoaded, RandomChoice
@@ -41,8 +41,9 @@ SLO_S = 0.25
 DYING, RESTART_S = 0.01, 19.0
 ZIPFS, CVS = (0.7, 0.9, 1.0, 1.1), (1.0, 4.0)
 RATE = 40.0  # requests per second and server
-RATES = (20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0)
-SLACKS = (0.0, 2.0, 4.0, 8.0, 16.0)
+RATES = (20.0, 30.0, 40.0, 50.0, 60.0)
+LEASTS = (1, 2, 4, 8, 16)
+ALL_PAIRS = 500
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Case:
     zipf: float = 0.9
     cv: float = 1.0
     rate: float = RATE
-    slack: float = SLACK
+    least: int = LEAST
+    pairs: int = PAIRS
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ class Row:
     zipf: float
     cv: float
     rate: float
-    slack: float
+    least: int
+    pairs: int
     answered: int
     refused: int
     failed: int
@@ -94,7 +97,8 @@ class Row:
             case.zipf,
             case.cv,
             case.rate,
-            case.slack if case.router == BoundedLoad.name else 0.0,
+            case.least,
+            case.pairs,
             seen.count(Status.answered),
             seen.count(Status.refused),
             seen.count(Status.failed),
@@ -122,8 +126,7 @@ def run(case: Case) -> Row:
     rate = case.rate * case.servers
     failures = failures_of_an_hour(case.servers, DYING, case.requests / rate / 2, RESTART_S)
     workload = Workload(case.adapters, case.zipf, rate, case.requests, cv=case.cv, failures=failures)
-    knobs = {"slack": case.slack} if case.router == BoundedLoad.name else {}
-    router = fleet.router(case.router, **knobs)
+    router = fleet.router(case.router, least=case.least, pairs=case.pairs)
     return Row.of(case, Simulation(fleet.costs, fleet.places(case.router, workload, router), router, workload).run())
 
 
@@ -133,7 +136,12 @@ def cases(servers: int, adapters: int, requests: int) -> dict[str, list[Case]]:
     return {
         "routers": [Case(name, *size, zipf=zipf, cv=cv) for zipf in ZIPFS for cv in CVS for name in ROUTERS],
         "loads": [Case(name, *size, rate=rate) for rate in RATES for name in ROUTERS],
-        "slack": [Case(BoundedLoad.name, *size, slack=slack) for slack in SLACKS],
+        "bound": [
+            Case(BoundedLoad.name, *size, zipf=zipf, least=least, pairs=pairs)
+            for zipf in (0.9, 1.1)
+            for pairs in (PAIRS, ALL_PAIRS)
+            for least in LEASTS
+        ],
     }
 
 
@@ -160,7 +168,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=1_000_000)
     parser.add_argument("--requests", type=int, default=300_000)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
-    parser.add_argument("--tables", nargs="+", choices=["routers", "loads", "slack"])
+    parser.add_argument("--tables", nargs="+", choices=["routers", "loads", "bound"])
     parser.add_argument("--out", type=Path, default=FOLDER)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

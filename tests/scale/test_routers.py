@@ -55,7 +55,7 @@ def test_the_least_loaded_server_is_one_with_the_fewest_requests() -> None:
 
 
 def test_with_bounded_load_no_server_gets_more_than_the_bound_and_the_tail_stays_at_home() -> None:
-    loads, router = Loads(50), BoundedLoad(HASHING, 1.25, 0.0)
+    loads, router = Loads(50), BoundedLoad(HASHING, 1.25, 1, pairs=25)
     draw = np.random.default_rng(0)
     at_home: list[bool] = []
     for adapter in np.minimum(draw.zipf(1.3, 5000), 2000) - 1:
@@ -68,7 +68,7 @@ def test_with_bounded_load_no_server_gets_more_than_the_bound_and_the_tail_stays
 
 
 def test_an_adapter_that_everybody_asks_for_spreads_over_as_many_servers_as_the_bound_demands() -> None:
-    loads, router = Loads(50), BoundedLoad(HASHING, 1.25, 0.0)
+    loads, router = Loads(50), BoundedLoad(HASHING, 1.25, 1, pairs=25)
     used: Counter[int] = Counter()
     for _ in range(1000):
         server = router.choose(0, 0, loads, 0.0)
@@ -79,9 +79,18 @@ def test_an_adapter_that_everybody_asks_for_spreads_over_as_many_servers_as_the_
 
 
 def test_of_the_two_next_servers_the_one_with_less_to_do_gets_the_request() -> None:
-    assert choose([4, 2, 7], [0, 0, 5, 0, 3, 0, 0, 1], 3) == 4
-    assert choose([4, 2, 7], [0, 0, 5, 0, 4, 0, 0, 1], 3) == 7
-    assert choose([4, 2, 7], [0, 0, 5, 0, 4, 0, 0, 6], 3) is None
+    assert choose([4, 2, 7], [0, 0, 5, 0, 3, 0, 0, 1], 4) == 4
+    assert choose([4, 2, 7], [0, 0, 5, 0, 4, 0, 0, 1], 4) == 7
+    assert choose([4, 2, 7], [0, 0, 5, 0, 4, 0, 0, 6], 4) is None
+
+
+def test_if_home_and_the_two_next_have_too_much_to_do_the_server_with_the_least_gets_the_request() -> None:
+    loads, router = Loads(50), BoundedLoad(HASHING)
+    for server in HASHING.first(0)[:3]:
+        loads.add(server, 4)
+    server = router.choose(0, 0, loads, 0.0)
+    assert loads.of[server] == 0
+    assert BoundedLoad(HASHING, pairs=2).choose(0, 0, loads, 0.0) in HASHING.first(0)[3:5]
 
 
 def test_ray_s_router_sends_a_request_where_its_model_is_unless_that_replica_is_full() -> None:

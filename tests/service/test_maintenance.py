@@ -75,7 +75,7 @@ def test_calibration_measures_hot_merged_and_mixed_and_a_server_uses_the_figures
     document = json.loads(result.stdout)
     assert document["engine"] == {"mode": "segments", "executor": "eager", "precision": "float32"}
     ways = [name.partition(": ")[2].split()[0] for name in document["branch"]]
-    assert sorted(ways) == ["hot", "merged", "mixed"]
+    assert sorted(ways) == ["hot", "merged", "mixed", "trunk"]
     assert all(line["fixed_s"] >= 0 and line["per_image_s"] >= 0 for line in document["branch"].values())
     with opened() as parts:
         kept = {name: line.per_image for name, line in cast(SegmentRunner, parts.engine.runner).book.lines.items()}
