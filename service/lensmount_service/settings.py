@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     weights: str | None = None
     device: str = "auto"  # cuda if torch finds a GPU, otherwise cpu
     dtype: Annotated[Literal["float32", "bfloat16", "float16"], BeforeValidator(full_word)] = "float32"
-    executor: Literal["auto", "eager", "openvino", "compile", "cudagraphs", "autotune", "merged"] = (
+    executor: Literal["auto", "eager", "openvino", "onnxruntime", "compile", "cudagraphs", "autotune", "merged"] = (
         "auto"  # merged: in place on the live weights
     )
     precision: Annotated[  # the executor's arithmetic

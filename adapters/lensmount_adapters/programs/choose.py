@@ -29,6 +29,7 @@ class _Source(NamedTuple):
 # They are imported by name: the libraries of the others need not be installed, and a file may be deleted.
 _SOURCES = {
     "openvino": _Source("lensmount_adapters.programs.openvino", "OpenVino", ("threads", "cache")),
+    "onnxruntime": _Source("lensmount_adapters.programs.onnxruntime", "OnnxRuntime", ("threads",)),
     "compile": _Source("lensmount_adapters.programs.inductor", "Inductor", ("cache",)),
     "cudagraphs": _Source("lensmount_adapters.programs.cudagraphs", "CudaGraphs", ("max_batch",)),
     "autotune": _Source("lensmount_adapters.programs.autotune", "Autotuned", ("max_batch", "cache")),
@@ -47,9 +48,9 @@ def choose_executor(
 ) -> Executor:
     """An executor by its name and precision. "auto" takes the fastest installed one, measured on this machine.
 
-    `threads` is for OpenVINO only; torch has a setting of its own. `cache` is the folder for compiled programs and for
-    the measured choice. `max_batch` is for executors that prepare each batch size. Raises ExecutorUnavailable, with a
-    fix, if the executor or the precision is not available.
+    `threads` is for OpenVINO and ONNX Runtime; torch has a setting of its own. `cache` is the folder for compiled
+    programs and for the measured choice. `max_batch` is for executors that prepare each batch size. Raises
+    ExecutorUnavailable, with a fix, if the executor or the precision is not available.
     """
     device = torch.device(device)
     precision = on_device(precision, device)
@@ -114,8 +115,8 @@ def _candidates(
     name: str, precision: str, device: torch.device, threads: int, cache: Path | None, max_batch: int = 16
 ) -> list[Executor]:
     """The executors to measure, simplest first: each must be clearly faster than those before it to be chosen."""
-    compiler = "cudagraphs" if device.type == "cuda" else "openvino"
-    names = ("eager", compiler) if name == "auto" else (name,)
+    compilers = ("cudagraphs",) if device.type == "cuda" else ("openvino", "onnxruntime")
+    names = ("eager", *compilers) if name == "auto" else (name,)
     dtypes = _worth_trying(device) if precision == "auto" else (PRECISIONS[precision],)
     candidates: list[Executor] = []
     unavailable: ExecutorUnavailable | None = None

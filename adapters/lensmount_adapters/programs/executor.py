@@ -1,9 +1,10 @@
-"""Compile a function of images and weights to a program: eager torch, OpenVINO, TorchInductor or CUDA graphs.
+"""Compile a function of images and weights to a program: by eager torch, OpenVINO, ONNX Runtime and others.
 
 | executor | file | `bind` | for |
 |---|---|---|---|
 | `eager` | programs/eager.py | casts | everywhere; the others are compared with it |
 | `openvino` | programs/openvino.py | compiles, in a fraction of a second | CPUs |
+| `onnxruntime` | programs/onnxruntime.py | copies, and makes a session | CPUs for which there is no OpenVINO; float32 |
 | `compile` | programs/inductor.py | casts | CPUs without OpenVINO, GPUs; the first start takes minutes |
 | `cudagraphs` | programs/cudagraphs.py | casts | CUDA GPUs |
 | `autotune` | programs/autotune.py | casts | CUDA GPUs; the first start takes minutes |

@@ -66,7 +66,7 @@ def save_choice(question: str, winner: tuple[str, str], cache: Path | None) -> N
 
 
 def _file(question: str, cache: Path) -> Path:
-    libraries = f"{VERSION} {torch.__version__} {_version('openvino')}"
+    libraries = " ".join((str(VERSION), torch.__version__, *map(_version, ("openvino", "onnxruntime"))))
     return cache / f"executor-{hashlib.sha256(f'{question} {libraries}'.encode()).hexdigest()[:16]}.json"
 
 

@@ -44,8 +44,8 @@ class TrunkIdentity:
 def trunk_identity(backbone: Backbone, at: str, executor: Executor, quantised: str = FLOAT) -> TrunkIdentity:
     """The identity of the trunk that ends after the layer `at` (`Halves.at`), computed by this executor here."""
     libraries = [f"torch {torch.__version__}"]
-    if executor.name == "openvino":
-        libraries.append(f"openvino {importlib.metadata.version('openvino')}")
+    if executor.name in ("openvino", "onnxruntime"):
+        libraries.append(f"{executor.name} {importlib.metadata.version(executor.name)}")
     precision = str(executor.dtype).removeprefix("torch.")
     if backbone.device.type == "cuda" and tf32_allowed():
         precision += f" {TF32}"  # the executor's dtype does not say it

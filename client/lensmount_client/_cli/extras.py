@@ -27,6 +27,7 @@ MODULES = {  # import names; a test compares them with pyproject.toml
     "openvino": ("openvino",),
     "int8": ("nncf",),
     "onnx": ("onnxscript", "onnxruntime"),
+    "onnxruntime": ("onnxruntime", "onnx"),
     "llvm": ("llvmlite",),
     "postgres": ("psycopg",),
     "s3": ("obstore",),

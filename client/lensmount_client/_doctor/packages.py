@@ -15,6 +15,7 @@ PURPOSES = {  # what each extra is for; a test compares the names with those of 
     "openvino": "fast answers on CPUs",
     "int8": "faster answers on CPUs, by a trunk in int8",
     "onnx": "export to ONNX",
+    "onnxruntime": "fast answers on CPUs without OpenVINO",
     "llvm": "faster merging of adapters",
     "postgres": "a database for several servers",
     "s3": "adapter files in S3, Google Cloud or Azure",

@@ -69,6 +69,8 @@ def test_auto_tries_openvino_and_bfloat16_if_both_are_available(monkeypatch: pyt
 
 def test_auto_works_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
+    assert choose_executor("auto", "float32", "cpu", threads=1, cache=None).name in ("eager", "onnxruntime")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert choose_executor("auto", "float32", "cpu", threads=1, cache=None).name == "eager"
     with pytest.raises(ExecutorUnavailable, match=r"Fix: pip install 'lensmount\[openvino\]'"):
         choose_executor("openvino", "auto", "cpu", threads=1, cache=None)

@@ -23,8 +23,8 @@ BOUNDS = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}  # rel
 
 
 def executor(name: str, dtype: torch.dtype, cache: Path) -> Executor:
-    if name == "openvino":
-        pytest.importorskip("openvino")
+    if name in ("openvino", "onnxruntime"):
+        pytest.importorskip(name)
     precision = str(dtype).removeprefix("torch.")
     return choose_executor(name, precision, "cuda" if name == "cudagraphs" else CPU, 1, cache)
 
@@ -48,6 +48,7 @@ EXECUTORS = [
     ("eager", torch.bfloat16),
     ("openvino", torch.float32),
     ("openvino", torch.bfloat16),
+    ("onnxruntime", torch.float32),
     ("compile", torch.float32),
     pytest.param(("cudagraphs", torch.float32), marks=pytest.mark.gpu),
     pytest.param(("cudagraphs", torch.bfloat16), marks=pytest.mark.gpu),
@@ -159,11 +160,13 @@ def test_a_program_counts_at_least_the_bytes_of_its_weights(made: Made) -> None:
     assert made.compiled.bind(made.base).nbytes >= elements * made.executor.dtype.itemsize
 
 
-@pytest.mark.parametrize("name", ["eager", "openvino", pytest.param("cudagraphs", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "name", ["eager", "openvino", "onnxruntime", pytest.param("cudagraphs", marks=pytest.mark.gpu)]
+)
 def test_a_branch_without_layers_returns_its_input(name: str) -> None:
     """An adapter with only a head has such a branch. For one image, for several, and after other calls."""
-    if name == "openvino":
-        pytest.importorskip("openvino")
+    if name in ("openvino", "onnxruntime"):
+        pytest.importorskip(name)
     executor = choose_executor(name, "float32", "cuda" if name == "cudagraphs" else CPU, 1, None)
     inputs = [torch.randn(count, 48) for count in (1, 1, 4, 1, 4)]
     program = executor.compile(fx.symbolic_trace(nn.Identity()), (inputs[2],), (), key="").bind((), [inputs[2].shape])
@@ -173,7 +176,9 @@ def test_a_branch_without_layers_returns_its_input(name: str) -> None:
     assert all(torch.equal(output.cpu(), x) for output, x in zip(outputs, inputs, strict=True))
 
 
-@pytest.mark.parametrize("name", ["eager", "openvino", pytest.param("cudagraphs", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize(
+    "name", ["eager", "openvino", "onnxruntime", pytest.param("cudagraphs", marks=pytest.mark.gpu)]
+)
 def test_a_trunk_runs_and_binds_without_weights(name: str, tmp_path: Path, small_net: Any) -> None:
     trunk = fx.symbolic_trace(nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(8, 4, 3), nn.Hardswish()).eval())
     compiled = executor(name, torch.float32, tmp_path).compile(trunk, small_net.inputs()[:1], (), "trunk")

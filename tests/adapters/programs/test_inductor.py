@@ -55,9 +55,9 @@ def test_it_is_chosen_by_its_name(tmp_path: Path) -> None:
 
 
 def test_without_its_file_it_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert executor_names() == ("auto", "eager", "openvino", "compile", "cudagraphs", "autotune")
+    assert executor_names() == ("auto", "eager", "openvino", "onnxruntime", "compile", "cudagraphs", "autotune")
     monkeypatch.setitem(sys.modules, Inductor.__module__, None)  # as if the file had been deleted
-    assert executor_names() == ("auto", "eager", "openvino", "cudagraphs", "autotune")
+    assert executor_names() == ("auto", "eager", "openvino", "onnxruntime", "cudagraphs", "autotune")
     with pytest.raises(
         ExecutorUnavailable, match=r"found executor 'compile' .* expected one of auto, eager, openvino,"
     ):
