@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -202,7 +203,12 @@ def shared_client(make_adapter: MakeAdapter, make_shared_parts: MakeParts) -> It
 
 @contextmanager
 def _with_two_adapters(parts: Parts, make_adapter: MakeAdapter) -> Iterator[TestClient]:
-    with TestClient(parts.app, base_url="http://127.0.0.1") as client:
+    app: Any = parts.app
+    if os.environ.get("LENSMOUNT_TEST_DOOR"):  # the same tests through the door of lensmount_service.ray
+        from tests.service.ray.local_replicas import BehindADoor
+
+        app = BehindADoor(app)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
         assert client.put("/adapters/cells", content=make_adapter(1, ("a", "b"))).status_code == 201
         assert client.put("/adapters/tiles", content=make_adapter(2, ("x", "y", "z"))).status_code == 201
         yield client

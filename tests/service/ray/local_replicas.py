@@ -87,11 +87,15 @@ def door_of(replicas: LocalReplicas, **settings: Any) -> Door:
     return Door(replicas, NoHints(), Settings(**settings))
 
 
-def behind_a_door(app: Any, settings: Settings) -> ASGIApp:
-    """The application behind a door with one replica; the lifespan stays the application's own."""
-    door = Door(LocalReplicas({"r1": app}), NoHints(), settings)
+class BehindADoor:
+    """An application behind a door with one replica. The lifespan and all attributes stay the application's own."""
 
-    async def both(scope: Scope, receive: Receive, send: Send) -> None:
-        await (app if scope["type"] == "lifespan" else door)(scope, receive, send)
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._door = Door(LocalReplicas({"r1": app}), NoHints(), app.state.context.settings)
 
-    return both
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._app if scope["type"] == "lifespan" else self._door)(scope, receive, send)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)

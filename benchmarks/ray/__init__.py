@@ -1,0 +1,1 @@
+"""What several engines on Ray Serve cost and survive: each script says what it measures."""
