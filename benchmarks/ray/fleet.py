@@ -20,27 +20,27 @@ TITLE = b"ray::ServeReplica:lensmount:Engine"  # of a replica's process
 
 
 @contextmanager
-def serving(folder: Path, adapters: int, replicas: int) -> Iterator[tuple[str, str]]:
-    """The URLs of one server, and of a door with `replicas`; both have `adapters` adapters in memory.
+def serving(folder: Path, adapters: int, replicas: int) -> Iterator[tuple[process.Server, process.Server]]:
+    """One server, and a door with `replicas`; both have `adapters` adapters in memory.
 
     Each engine has one thread, so that a core is not shared by the threads of one engine.
     """
     files = [_file(number) for number in range(adapters)]
     ray = ["--ray", "--replicas", str(replicas)]
     with ExitStack() as stack:
-        urls = []
+        servers = []
         for name, options in (("bare", []), ("ray", ray)):
             port = process.free_port()
             state = ["--state", str(folder / name), "--port", str(port), "--threads", "1"]
             command = [sys.executable, "-m", "lensmount_client", "serve", *state, *options]
-            stack.enter_context(process.running(command, port, "/health/ready", folder / f"{name}.log"))
-            urls.append(f"http://127.0.0.1:{port}")
-            with httpx.Client(base_url=urls[-1], timeout=300) as client:
+            log = folder / f"{name}.log"
+            servers.append(stack.enter_context(process.running(command, port, "/health/ready", log)))
+            with httpx.Client(base_url=servers[-1].url, timeout=300) as client:
                 for number, data in enumerate(files):
                     client.put(f"/adapters/task{number}", content=data).raise_for_status()
                     client.post(f"/predict?adapter=task{number}", content=IMAGE).raise_for_status()
         try:
-            yield urls[0], urls[1]
+            yield servers[0], servers[1]
         finally:
             stack.close()
             subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], capture_output=True)

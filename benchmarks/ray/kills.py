@@ -41,7 +41,7 @@ class Asking:
         self._lock = threading.Lock()
         with httpx.Client(base_url=url, timeout=60) as client:
             names = [f"task{number}" for number in range(adapters)]
-            self._digests = [client.get(f"/adapters/{name}").json()["versions"][-1]["digest"] for name in names]
+            self._digests = [client.get(f"/adapters/{name}").json()["digest"] for name in names]
 
     @property
     def answered(self) -> int:
@@ -93,7 +93,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine.describe())
     with TemporaryDirectory() as folder, serving(Path(folder), options.adapters, options.replicas) as (_, door):
-        asking = Asking(door, options.adapters, options.requests)
+        asking = Asking(door.url, options.adapters, options.requests)
         threads = [threading.Thread(target=asking.run) for _ in range(options.clients)]
         for thread in threads:
             thread.start()

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 
 import httpx
 from benchmarks.ray.fleet import IMAGE, figure, serving
-from benchmarks.shared import machine
+from benchmarks.shared import machine, process
 
 BATCHES, IMAGES = "lensmount_batch_size_count", "lensmount_batch_size_sum"
 LOADS = "lensmount_adapter_load_seconds_count"
@@ -37,6 +37,18 @@ def in_turn(bare: str, door: str, requests: int) -> tuple[list[float], list[floa
                 client.post("/predict?adapter=task0", content=IMAGE).raise_for_status()
                 found.append(1e3 * (time.perf_counter() - started))
     return taken
+
+
+def processor_ms(url: str, pid: int, requests: int) -> float:
+    """Milliseconds of processor time of all processes of a server, for each request of one client.
+
+    Unlike the time of a request, it hardly depends on what else the machine does.
+    """
+    before = process.processor_s(pid)
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for _ in range(requests):
+            client.post("/predict?adapter=task0", content=IMAGE).raise_for_status()
+    return 1e3 * (process.processor_s(pid) - before) / requests
 
 
 def under_load(url: str, clients: int, adapters: int, seconds: float) -> tuple[float, float]:
@@ -70,11 +82,14 @@ def main() -> None:
     parser.add_argument("--replicas", type=int, default=2)
     options = parser.parse_args()
     print(machine.describe())
-    with TemporaryDirectory() as folder, serving(Path(folder), options.adapters, options.replicas) as (bare, door):
+    with TemporaryDirectory() as folder, serving(Path(folder), options.adapters, options.replicas) as servers:
+        bare, door = (server.url for server in servers)
         in_turn(bare, door, 50)
         one, other = (statistics.quantiles(found, n=20) for found in in_turn(bare, door, options.requests))
         print(f"one client: server p50 {one[9]:.1f} ms p95 {one[18]:.1f}, door p50 {other[9]:.1f} p95 {other[18]:.1f}")
         print(f"added at p50: {other[9] - one[9]:.1f} ms (goal: at most 6)")
+        own, all_of_ray = (processor_ms(server.url, server.pid, options.requests) for server in servers)
+        print(f"processor time of a request: server {own:.1f} ms, door and replicas {all_of_ray:.1f} ms")
         for _ in range(3):
             for name, url in (("server", bare), ("door", door)):
                 rate, size = under_load(url, options.clients, options.adapters, options.seconds)

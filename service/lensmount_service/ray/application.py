@@ -69,7 +69,10 @@ def built(options: Mapping[str, Any]) -> Application:
     settings = Settings()
     deployment = serve.deployment(name="Door", max_ongoing_requests=settings.max_connections)
     door = deployment(serve.ingress(None)(DoorDeployment))
-    return door.bind(engine(settings, Scale.read({"replicas": settings.replicas} | dict(options)), secrets.token_urlsafe(32)), settings)
+    return door.bind(
+        engine(settings, Scale.read({"replicas": settings.replicas} | dict(options)), secrets.token_urlsafe(32)),
+        settings,
+    )
 
 
 def engine(settings: Settings, scale: Scale, worker_token: str) -> Application:

@@ -14,7 +14,7 @@ from lensmount_service.ray.messages import Asked, Piece
 from lensmount_service.ray.placement import ranked
 
 
-class AffinityRouter(RequestRouter):
+class AffinityRouter(RequestRouter):  # type: ignore[misc]  # Ray is not followed by mypy
     """Each request goes to the home of its adapter, unless that is too busy or has lost this request before."""
 
     async def choose_replicas(
@@ -33,7 +33,7 @@ class AffinityRouter(RequestRouter):
         loads = {name: self.replica_queue_len_cache.get(each.replica_id) or 0 for name, each in replicas.items()}
         at_home = asked.digest is not None
         order = ranked(asked.digest or asked.key, loads, asked.tried, at_home=at_home)
-        if asked.wanted in replicas and asked.wanted not in asked.tried:
+        if asked.wanted is not None and asked.wanted in replicas and asked.wanted not in asked.tried:
             order.insert(0, order.pop(order.index(asked.wanted)))
         return [[replicas[name]] for name in order]
 

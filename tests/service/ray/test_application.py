@@ -260,3 +260,26 @@ def test_a_kill_of_a_replica_loses_no_request_and_no_digest(
         assert same_scores(answer.json(), right)
     assert max(seconds for *_, seconds in answers) < 30
     until(lambda: len(set(filled.replicas()) - {victim}) == 2, 90)
+
+
+ARGUMENTS = """
+from lensmount_service.errors import RequestInvalid
+from lensmount_service.ray.application import Scale, autoscaling, built
+
+scale = Scale.read({"replicas": "2", "max_replicas": "8", "pixels_each": "1e7"})
+assert scale == Scale(2, 8, pixels_each=1e7)
+assert (autoscaling(scale).min_replicas, autoscaling(scale).max_replicas) == (2, 8)
+for wrong in ({"replica": "2"}, {"replicas": "two"}, {"replicas": "0"}, {"replicas": "3", "max_replicas": "2"}):
+    try:
+        Scale.read(wrong)
+    except RequestInvalid as error:
+        assert "expected" in str(error)
+    else:
+        raise AssertionError(wrong)
+assert type(built({"replicas": "2", "max_replicas": "3"})).__name__ == "Application"
+"""
+
+
+def test_the_arguments_of_serve_run_are_read_and_wrong_ones_are_named() -> None:
+    """In a process of its own, because warnings are errors here, and Ray's imports give some."""
+    subprocess.run([sys.executable, "-c", ARGUMENTS], check=True)
