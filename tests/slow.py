@@ -132,6 +132,7 @@ SLOW = frozenset(
         "service/kills/test_batch.py",
         "service/kills/test_kills.py",
         "service/kills/test_one_job.py",
+        "service/kills/test_shared_stores.py",
         "service/routes/test_adapters.py",
         "service/routes/test_aliases.py",
         "service/routes/test_rollouts.py",

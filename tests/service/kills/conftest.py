@@ -15,7 +15,7 @@ import time
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import httpx
 import numpy as np
@@ -78,23 +78,29 @@ class Nursery:
 
     lease_s = LEASE_S
     executor = "eager"  # a server compiles nothing at its start, which these tests repeat
+    environment: ClassVar[dict[str, str]] = {}  # of each process, besides that of these tests
 
-    def __init__(self, forks: Forks, state: Path, database: str | None = None) -> None:
+    def __init__(self, forks: Forks, state: Path, database: str | None = None, blobs: str | None = None) -> None:
         self.state = state
-        self.settings = Settings(state=state, zoo=False, database=SecretStr(database) if database else None)
+        elsewhere = {"database": database, "blobs": blobs}
+        self.settings = Settings(
+            state=state, zoo=False, **{word: SecretStr(url) for word, url in elsewhere.items() if url}
+        )
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.http = httpx.Client(base_url=self.url, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, trust_env=False, timeout=60)  # a loaded machine answers late
         self._forks = forks
         self._alive: set[int] = set()
         self._common = {"state": str(state), "log_level": "info"}
         if database is not None:
             self._common["database"] = database
+        self._blobs = {} if blobs is None else {"blobs": blobs}
 
     def server(self) -> int:
         values = {
             **self._common,
+            **self._blobs,
             "lease_s": self.lease_s,
             "port": self.port,
             "zoo": False,
@@ -164,7 +170,8 @@ class Nursery:
 
     def _start(self, kind: str, settings: dict[str, object]) -> int:
         log = str(self.state / f"{kind}.log")
-        pid: int = self._forks.do(do="start", kind=kind, settings=settings, log=log)["pid"]
+        command = {"do": "start", "kind": kind, "settings": settings, "log": log, "environment": self.environment}
+        pid: int = self._forks.do(**command)["pid"]
         self._alive.add(pid)
         return pid
 

@@ -67,6 +67,7 @@ def main() -> None:
                 code = 1
                 try:
                     ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # no child outlives this process
+                    os.environ.update(command.get("environment", {}))
                     run(command["kind"], command["settings"], command["log"])
                     code = 0
                 except BaseException as error:

@@ -6,7 +6,8 @@ import pytest
 from tests.image_server import image_server
 
 from lensmount_service.errors import RequestInvalid
-from lensmount_service.sources.image_hosts import ImageHosts, addresses_of
+from lensmount_service.sources.image_hosts import ImageHosts
+from lensmount_service.sources.listed_hosts import addresses_of
 
 IMAGE = b"an image" * 100
 
