@@ -28,6 +28,7 @@ from lensmount_service.store.database import Database
 from lensmount_service.store.registry import Registry
 
 NAME = "lensmount"  # of the application in Ray Serve
+QUIET = LoggingConfig(enable_access_log=False)  # the application writes a line for each request
 HEALTH_S = 5.0  # between two checks of a replica, so that one that was killed is replaced soon
 
 
@@ -67,7 +68,7 @@ class Scale:
 def built(options: Mapping[str, Any]) -> Application:
     """The application of `serve run lensmount_service.ray:app`: Ray's proxy listens, in front of a door of ours."""
     settings = Settings()
-    deployment = serve.deployment(name="Door", max_ongoing_requests=settings.max_connections)
+    deployment = serve.deployment(name="Door", max_ongoing_requests=settings.max_connections, logging_config=QUIET)
     door = deployment(serve.ingress(None)(DoorDeployment))
     return door.bind(
         engine(settings, Scale.read({"replicas": settings.replicas} | dict(options)), secrets.token_urlsafe(32)),
@@ -87,7 +88,7 @@ def engine(settings: Settings, scale: Scale, worker_token: str) -> Application:
         ray_actor_options={"num_cpus": settings.threads if scale.cpus is None else scale.cpus, "num_gpus": gpus},
         health_check_period_s=HEALTH_S,
         graceful_shutdown_timeout_s=settings.drain_timeout_s,
-        logging_config=LoggingConfig(enable_access_log=False),  # the application writes a line for each request
+        logging_config=QUIET,
         request_router_config=RequestRouterConfig(request_router_class="lensmount_service.ray.routing.AffinityRouter"),
         **options,
     )
@@ -110,7 +111,7 @@ def autoscaling(scale: Scale) -> AutoscalingConfig:
 class NamedReplica(EngineReplica):
     """An engine under the name that Ray's router knows."""
 
-    async def __init__(self, settings: Settings, worker_token: str) -> None:
+    async def __init__(self, settings: Settings, worker_token: str) -> None:  # type: ignore[misc]  # Ray awaits it
         await super().__init__(settings, worker_token, serve.get_replica_context().replica_id.unique_id)
 
     async def __del__(self) -> None:

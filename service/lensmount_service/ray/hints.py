@@ -52,7 +52,8 @@ class Hints:
             name = name_of(reference.name) if is_public(reference.name) else key_of(tenant, reference.name)
             stored = Reference(name, reference.version, reference.digest, reference.alias)
             known = self._registry.resolve_cached(stored)
-            return (known or await asyncio.to_thread(self._registry.resolve, stored)).digest
+            version = known if known is not None else await asyncio.to_thread(self._registry.resolve, stored)
+            return version.digest
         except ServiceError:
             return "@".join(named)
 

@@ -35,7 +35,9 @@ class EngineReplica:
     `name` is the replica's own, by which the router knows it. `worker_token` is what the door's worker sends.
     """
 
-    async def __init__(self, settings: Settings, worker_token: str, name: str) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray awaits it
+        self, settings: Settings, worker_token: str, name: str
+    ) -> None:
         gc.disable()
         import_timm()
         from lensmount_service.build import open_parts  # imports torch

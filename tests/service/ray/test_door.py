@@ -211,7 +211,14 @@ async def spoken(
             left.set()
 
     received: list[bool] = []
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [], "client": None}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": b"",
+        "headers": [],
+        "client": None,
+    }
     await asyncio.wait_for(door(scope, receive, send), 20)
     return sent
 

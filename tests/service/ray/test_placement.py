@@ -85,7 +85,8 @@ def test_without_an_adapter_the_least_loaded_comes_first_and_equals_take_turns()
 
 def simulated(requests: Iterator[str], in_progress: int) -> dict[str, Counter[str]]:
     """Where each adapter's requests go while the newest `in_progress` requests are open: adapter to replica counts."""
-    loads, opened, went = dict(IDLE), [], {}
+    loads, opened = dict(IDLE), list[str]()
+    went: dict[str, Counter[str]] = {}
     for digest in requests:
         replica = ranked(digest, loads)[0]
         loads[replica] += 1

@@ -11,7 +11,6 @@ from tests.service.conftest import MakePng
 from tests.service.known_machine import EXACT, KnownMachine
 
 from lensmount_adapters import Backbone
-from lensmount_service.build import open_parts
 from lensmount_service.errors import Unavailable
 from lensmount_service.ray.messages import Asked, Head
 from lensmount_service.ray.replica import STARTING, EngineReplica, alone_at_start, if_first
@@ -55,7 +54,6 @@ def test_a_replica_answers_like_the_application_and_counts_pixels(
     machine.prepare(tmp_path)
     monkeypatch.setattr("lensmount_service.build._load", lambda settings: backbone)
     settings = Settings(state=tmp_path, zoo=False, threads=1, log_level="error", **EXACT)
-    assert open_parts  # imported before the replica's start, which turns the collector of cycles off
 
     async def run() -> tuple[Head, dict[str, float], str]:
         replica = EngineReplica.__new__(EngineReplica)
