@@ -93,9 +93,9 @@ def session(machine: KnownMachine, tmp_path_factory: pytest.TempPathFactory) -> 
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                assert process.wait(60) == 0, (state / "log").read_text()[-4000:]
+                assert process.wait(90) == 0, (state / "log").read_text()[-4000:]
             finally:
-                subprocess.run([sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], capture_output=True)
+                process.kill()  # its cluster ends with it
 
 
 def _wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
