@@ -82,9 +82,11 @@ class Nursery:
 
     def __init__(self, forks: Forks, state: Path, database: str | None = None, blobs: str | None = None) -> None:
         self.state = state
-        elsewhere = {"database": database, "blobs": blobs}
         self.settings = Settings(
-            state=state, zoo=False, **{word: SecretStr(url) for word, url in elsewhere.items() if url}
+            state=state,
+            zoo=False,
+            database=SecretStr(database) if database else None,
+            blobs=SecretStr(blobs) if blobs else None,
         )
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
