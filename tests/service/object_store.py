@@ -63,7 +63,7 @@ def make_bucket(moto: str) -> Callable[[], str]:
 
     def make() -> str:
         name = f"test-{uuid.uuid4().hex}"
-        httpx.put(f"{moto}/{name}", trust_env=False).raise_for_status()
+        httpx.put(f"{moto}/{name}", trust_env=False, timeout=60).raise_for_status()
         return f"s3://{name}/lensmount"
 
     return make
