@@ -1,6 +1,6 @@
 """Requests per second, latency and memory of one server: ours, LitServe and plain FastAPI, on the same images.
 
-Each round starts the three servers one after the other, in an order that rotates. Each runs alone in its own process
+Each round starts the servers one after the other, in an order that rotates. Each runs alone in its own process
 and is loaded with 1 and with 16 connections (the load tool of `lensmount bench`). Images are JPEGs of 250 pixels, sent
 as multipart forms. All servers have the same backbone, EfficientNet-Lite0, at 224 pixels, and decode the images:
 
@@ -10,10 +10,15 @@ as multipart forms. All servers have the same backbone, EfficientNet-Lite0, at 2
     fastapi   the same network behind a plain `def` route, which FastAPI runs in a pool of threads: with 16 connections
               it computes on all cores (peers/fastapi_server.py)
 
+After `--only`, a peer's name may end in `-openvino`, `-onnxruntime` or `-onnxruntime-int8`: it then runs its network
+with that instead of PyTorch (peers/networks.py). With `--tasks 16`, each server has 16 networks, or ours 16 adapters,
+and requests are spread over them.
+
 `--threads` sets the number of arithmetic threads of each server. Ratios are taken within a round. Each round also times
 decoding and the bare engine call without HTTP (peers/bare.py).
 
     python benchmarks/serving.py [--rounds 3] [--duration 10] [--threads 1] [--connections 1 16] [--results]
+    python benchmarks/serving.py --tasks 16 --only ours litserve-openvino fastapi-openvino
 """
 
 from __future__ import annotations
@@ -29,11 +34,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
 from shared import process, results  # type: ignore[import-not-found]  # in this folder; mypy starts at the repository's root
 
+from lensmount_adapters.adapter.file import dump_adapter, parse_adapter
+from lensmount_client import Client
 from lensmount_client._bench.connection import Body
 from lensmount_client._bench.load import Load, Mix, Target
 from lensmount_client._bench.summary import Figures, Summary
@@ -43,6 +51,7 @@ PEERS = Path(__file__).parent / "peers"
 SIDE = 250
 QUALITY = 90
 MB = 1e6
+ENGINES = ("", "-openvino", "-onnxruntime", "-onnxruntime-int8")  # of peers/networks.py; "" is PyTorch
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Contender:
     command: Callable[[int, Path], list[str]]
     ready: str
     targets: Sequence[Target]
+    prepare: Callable[[str], object] = lambda url: None  # once the server is ready
 
 
 @dataclass(frozen=True)
@@ -107,7 +117,11 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--serve-options", default="", help="more options of `lensmount serve`, in one string")
     parser.add_argument("--litserve-batch", type=int, default=4, help="max_batch_size of LitServe")
-    parser.add_argument("--only", nargs="+", default=["ours", "litserve", "fastapi"])
+    parser.add_argument("--tasks", type=int, default=1, help="networks or adapters in each server")
+    peers = [f"{kind}{engine}" for kind in ("litserve", "fastapi") for engine in ENGINES]
+    parser.add_argument(
+        "--only", nargs="+", default=["ours", "litserve", "fastapi", "litserve-openvino"], choices=["ours", *peers]
+    )
     results.add_option(parser)
     return parser.parse_args()
 
@@ -120,20 +134,42 @@ def contenders_of(options: argparse.Namespace) -> list[Contender]:
         return [*serve, "--log-level", "warning", *threads, *shlex.split(options.serve_options)]
 
     def peer(script: str, *more: str) -> Callable[[int, Path], list[str]]:
-        return lambda port, _: [sys.executable, str(PEERS / script), "--port", str(port), *threads, *more]
+        tasks = ["--tasks", str(options.tasks)]
+        return lambda port, _: [sys.executable, str(PEERS / script), "--port", str(port), *threads, *tasks, *more]
 
-    adapters = [Target(name, f"/predict?adapter={name}") for name in options.adapters]
-    whole = [Target("whole network", "/predict")]
+    tasks = range(options.tasks)
+    names = options.adapters if options.tasks == 1 else [f"task-{task}" for task in tasks]
+    adapters = [Target(name, f"/predict?adapter={name}") for name in names]
     batch = ("--max-batch", str(options.litserve_batch))
-    known = [
-        Contender("ours", ours, "/health/ready", adapters),
-        Contender("litserve", peer("litserve_server.py", *batch), "/health", whole),
-        Contender("fastapi", peer("fastapi_server.py"), "/health", whole),
-    ]
-    if importlib.util.find_spec("litserve") is None:
-        print('LitServe is not installed and is skipped. Fix: pip install "lensmount[bench]"', file=sys.stderr)
-        known = [contender for contender in known if contender.name != "litserve"]
-    return [contender for contender in known if contender.name in options.only]
+    routes = {
+        "litserve": [Target(f"network {task}", f"/predict/{task}" if task else "/predict") for task in tasks],
+        "fastapi": [Target(f"network {task}", f"/predict?task={task}") for task in tasks],
+    }
+    push = partial(push_tasks, options.adapters[0], names) if options.tasks > 1 else lambda url: None
+    chosen = []
+    for name in options.only:
+        kind, _, engine = name.partition("-")
+        if kind == "ours":
+            chosen.append(Contender(name, ours, "/health/ready", adapters, push))
+        elif kind == "litserve" and importlib.util.find_spec("litserve") is None:
+            print('LitServe is not installed and is skipped. Fix: pip install "lensmount[bench]"', file=sys.stderr)
+        else:
+            command = peer(f"{kind}_server.py", "--engine", engine or "torch", *(batch if kind == "litserve" else ()))
+            chosen.append(Contender(name, command, "/health", routes[kind]))
+    return chosen
+
+
+def push_tasks(adapter: str, names: Sequence[str], url: str) -> None:
+    """Other adapters with the same layers: the zoo's, with another head."""
+    file = parse_adapter((ROOT / "adapters" / "zoo" / f"{adapter}.safetensors").read_bytes())
+    manifest = file.manifest.model_copy(update={"trust": None})
+    layers = {name: tensor for name, tensor in file.tensors.items() if not name.startswith("trust")}
+    with Client(url) as client, tempfile.TemporaryDirectory(prefix="lensmount-bench-") as folder:
+        for number, name in enumerate(names):
+            changed = {key: tensor * (1 + number / 1000) if "head" in key else tensor for key, tensor in layers.items()}
+            path = Path(folder) / f"{name}.safetensors"
+            path.write_bytes(dump_adapter(manifest, changed))
+            client.adapters.push(path, name)
 
 
 def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namespace) -> Visit:
@@ -143,6 +179,7 @@ def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namesp
         environment = {"OMP_NUM_THREADS": str(options.threads)}
         with process.running(command, port, contender.ready, log, environment) as server:
             figures = {}
+            contender.prepare(server.url)
             for connections in options.connections:
                 load = Load(
                     server.url,
@@ -160,7 +197,7 @@ def visit(contender: Contender, bodies: Sequence[Body], options: argparse.Namesp
                     )
                 figures[connections] = summary.all
                 print(
-                    f"{contender.name:9} {connections:3} connections: {summary.all.per_s:7.1f} requests/s, "
+                    f"{contender.name:17} {connections:3} connections: {summary.all.per_s:7.1f} requests/s, "
                     f"p50 {summary.all.latency.p50:.1f} ms, p95 {summary.all.latency.p95:.1f} ms",
                     flush=True,
                 )
