@@ -14,7 +14,7 @@ TORCH_BACKEND := $(if $(filter-out default,$(TORCH)),--torch-backend=$(TORCH))
 # 7 s of processor time instead of 3 for each, and 26 s instead of 11 to collect the tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: install serve test quick test-avx2 check format options bench gpu zoo samples soak mutants docs help
+.PHONY: install serve test quick test-avx2 check format options bench scale gpu zoo samples soak mutants docs help
 
 help:  ## show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
@@ -65,6 +65,11 @@ bench: $(STAMP)  ## measure every serving figure into benchmarks/results.json (a
 	$(BIN)/python benchmarks/swap.py
 	$(BIN)/python benchmarks/drift.py
 	$(BIN)/python benchmarks/shared/results.py
+
+scale: $(STAMP)  ## simulate 1,000 servers and 1,000,000 adapters in JOBS=2 processes, and write docs/scaling.md (about 30 minutes)
+	$(BIN)/python -m benchmarks.scale.study --jobs $(JOBS)
+	$(BIN)/python -m benchmarks.scale.plots
+	$(BIN)/python -m benchmarks.scale.tables
 
 gpu:  ## one table of every figure that needs a CUDA GPU, in under 10 minutes (OUT=build/gpu); installs nothing
 	@bash benchmarks/gpu/run.sh --out $(or $(OUT),build/gpu)

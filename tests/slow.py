@@ -321,6 +321,7 @@ SLOW = frozenset(
         "test_site.py::test_the_messages_of_a_code_are_those_of_the_source",
         "test_site.py::test_the_site_builds_strictly_and_loads_nothing_from_another_host",
         "service/worker/test_server_client.py",
+        "service/test_rolling_restart.py",
         "scale/test_simulate.py",
         "scale/test_study.py",
     }

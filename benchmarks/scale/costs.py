@@ -28,6 +28,12 @@ class BatchCosts(Protocol):
     def transfer_s(self) -> float:
         """Time of a request during which neither Python nor the engine works on it."""
 
+    @property
+    def contention(self) -> float:
+        """How much slower the engine is next to Python at work: it takes 1 + contention times as long, if Python works
+        all the time, and less in proportion if it works less.
+        """
+
     def batch_s(self, groups: Sequence[Group], whole: bool) -> float:
         """One batch. `whole`: its only adapter has an end-to-end program."""
 
@@ -36,8 +42,7 @@ class BatchCosts(Protocol):
 class MachineCosts:
     """The costs of one machine; `MachineCosts.read()` reads the committed ones.
 
-    `batch` is Python's share of a batch: a fixed part and one for each adapter. `contention` says how many times as
-    long the engine takes while requests are decoded next to it. Sizes are bytes of one adapter.
+    `batch` is Python's share of a batch: a fixed part and one for each adapter. Sizes are bytes of one adapter.
     """
 
     measured: dict[str, str]  # when, on which processor, with which executor and precision
@@ -81,7 +86,7 @@ class MachineCosts:
         seconds = self.batch(len(groups))
         if len(groups) == 1:
             seconds += self.whole(images) if whole else self.trunk(images) + cost_alone(self.branch, groups[0])
-            return self.contention * seconds
+            return seconds
         branch = self.branch
         runs = mixed_groups(branch, groups)
         mixed = {index for run in runs for index in run}
@@ -89,7 +94,7 @@ class MachineCosts:
         for run in runs:
             seconds += self.mixed(sum(groups[index].images for index in run)) + self.pack_s * len(run)
         seconds += sum(cost_alone(branch, group) for index, group in enumerate(groups) if index not in mixed)
-        return self.contention * seconds
+        return seconds
 
     def scaled(self, **changes: Any) -> MachineCosts:
         """The same with other fields."""

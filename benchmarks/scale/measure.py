@@ -118,7 +118,7 @@ def in_the_engine(fetch_s: float) -> MachineCosts:
         slots=learned.slots,
         request_s=0.0,
         transfer_s=0.0,
-        contention=1.0,
+        contention=0.0,
         admit_s=statistics.median(seconds for _, seconds in admissions),
         fetch_s=fetch_s,
         bind_s=bind_s,
@@ -180,7 +180,7 @@ def with_requests(costs: MachineCosts, duration_s: float) -> MachineCosts:
     """With what a request costs outside the engine: on one connection nothing waits, on many the engine never rests.
 
     The server's processor time says how much of it is Python's. What one connection waits beyond that is transfer.
-    With many connections, the engine is slower than alone by `contention`.
+    With many connections, the engine is slower than alone, by `contention` for all of Python's time.
     """
     with serving(1) as server:
         _, _, alone = processor_s(server, load(server.url, 1, Mix.one, connections=1, duration_s=duration_s))
@@ -195,10 +195,12 @@ def with_requests(costs: MachineCosts, duration_s: float) -> MachineCosts:
     print(
         f"{per_s:.1f} requests/s, {1e3 * used_s:.2f} ms of processor each; alone {1e3 * latency_s:.2f} ms", flush=True
     )
+    slower = batch / per_s / costs.whole(batch)  # than alone, while Python works `busy` of the time
+    busy = per_s * request_s
     return costs.scaled(
         request_s=request_s,
         transfer_s=max(0.0, latency_s - request_s - costs.whole(1)),
-        contention=batch / per_s / costs.whole(batch),
+        contention=max(0.0, slower - 1) / busy,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from math import exp
 
 from benchmarks.scale.costs import BatchCosts
 from benchmarks.scale.lanes import Lanes
@@ -12,6 +13,7 @@ from benchmarks.scale.tiers import Places, Tier
 
 from lensmount_adapters.runners.costs import Group
 
+REMEMBERED_S = 0.5
 MAX_QUEUE = 256  # images that wait, the service's default
 
 
@@ -39,6 +41,8 @@ class ServerModel:
     _coming: list[tuple[float, int, int]] = field(default_factory=list)  # when Python is done: request, adapter
     _python_free_at: float = 0.0
     _load_free_at: float = 0.0
+    _python_busy: float = 0.0  # share of the time in which Python works, over the last REMEMBERED_S or so
+    _python_seen: float = 0.0
 
     @property
     def has_room(self) -> bool:
@@ -63,6 +67,7 @@ class ServerModel:
                     max(self._load_free_at, begin) + self.costs.request_s + admit_s + fetch_s
                 )
             self.places.loading(adapter, ready_at)
+        self._note_work(now, self._python_free_at - begin)
         ready_at = max(ready_at, loaded_at or 0.0)
         heappush(self._coming, (ready_at, request, adapter))
         return tier, ready_at
@@ -76,7 +81,8 @@ class ServerModel:
             return None
         self.batch = self.lanes.take(now)
         self.busy = True
-        seconds = self._seconds(self.batch)
+        self._note_work(now, 0.0)
+        seconds = self._seconds(self.batch) * (1 + self.costs.contention * min(1.0, self._python_busy))
         self.busy_s += seconds
         self.batches += 1
         return seconds
@@ -100,6 +106,12 @@ class ServerModel:
         self.wake_at = float("inf")
         self.places.lose()
         return lost
+
+    def _note_work(self, now: float, seconds: float) -> None:
+        """Python gets this much work now."""
+        self._python_busy *= exp((self._python_seen - now) / REMEMBERED_S)
+        self._python_busy += seconds / REMEMBERED_S
+        self._python_seen = now
 
     def _seconds(self, batch: list[tuple[int, list[int]]]) -> float:
         groups = [Group(len(requests), self.places.is_hot(adapter), True) for adapter, requests in batch]

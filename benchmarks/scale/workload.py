@@ -40,7 +40,7 @@ class Workload:
     @cached_property
     def shares(self) -> Floats:
         weights = np.arange(1, self.adapters + 1, dtype=np.float64) ** -self.zipf
-        return weights / weights.sum()
+        return np.asarray(weights / weights.sum())
 
     def arrivals(self) -> tuple[list[float], list[int]]:
         """When each request comes, in seconds, and which adapter it asks for."""

@@ -30,6 +30,7 @@ class OneByOne:
     draw: Random | None = None
     request_s: float = 0.0
     transfer_s: float = 0.0
+    contention: float = 0.0
     taken: list[float] = field(default_factory=list)
 
     def batch_s(self, groups: Sequence[Group], whole: bool) -> float:
@@ -57,7 +58,7 @@ def test_one_server_with_exponential_requests_is_an_m_m_1_queue() -> None:
 
 
 def run(name: str, seed: int = 0, failures: Sequence[Failure] = (), rate: float = 30.0, cv: float = 4.0) -> Outcome:
-    fleet = Fleet(8, MachineCosts.read().scaled(contention=1.2), Rendezvous(8, 4000), cache_bytes=300 * 377_676)
+    fleet = Fleet(8, MachineCosts.read(), Rendezvous(8, 4000), cache_bytes=300 * 377_676)
     workload = Workload(4000, 1.0, 8 * rate, 4000, cv=cv, seed=seed, failures=failures)
     router = fleet.router(name, seed)
     return Simulation(fleet.costs, fleet.places(name, workload, router), router, workload).run()
