@@ -50,7 +50,7 @@ class Fleet:
             LeastLoaded.name: lambda: LeastLoaded(seed),
             ConsistentHashing.name: lambda: ConsistentHashing(self.hashing),
             BoundedLoad.name: lambda: BoundedLoad(self.hashing, least=least, pairs=pairs),
-            Multiplex.name: lambda: Multiplex(self.hashing.table[:, 0], seed=seed),
+            Multiplex.name: lambda: Multiplex(self.hashing.table[:, 0].tolist(), seed=seed),
             CLAIRVOYANT: lambda: LeastLoaded(seed),
         }
         return made[name]()

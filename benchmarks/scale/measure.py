@@ -172,7 +172,7 @@ def drawn(adapters: Sequence[Adapter], image: Tensor, number: int) -> list[Quest
     draw = Random(number)
     count = draw.randint(1, 16)
     weights = Mix.zipf.weights(len(adapters))
-    chosen = adapters[:1] * count if number % 3 == 0 else draw.choices(adapters, weights, k=count)
+    chosen = [adapters[0]] * count if number % 3 == 0 else draw.choices(adapters, weights, k=count)
     return [Question(adapter, image.clone()) for adapter in chosen]
 
 
@@ -190,12 +190,13 @@ def with_requests(costs: MachineCosts, duration_s: float) -> MachineCosts:
         per_s, used_s, _ = processor_s(server, many)
         images, batches = (now - then for now, then in zip(batches_of(server), before, strict=True))
     batch = images / batches
-    request_s = used_s - costs.whole(batch) / batch
+    engine_s = costs.whole.fixed / batch + costs.whole.per_image  # for each image, alone
+    request_s = used_s - engine_s
     latency_s = statistics.median(alone)
     print(
         f"{per_s:.1f} requests/s, {1e3 * used_s:.2f} ms of processor each; alone {1e3 * latency_s:.2f} ms", flush=True
     )
-    slower = batch / per_s / costs.whole(batch)  # than alone, while Python works `busy` of the time
+    slower = 1 / per_s / engine_s  # than alone, while Python works `busy` of the time
     busy = per_s * request_s
     return costs.scaled(
         request_s=request_s,

@@ -55,7 +55,7 @@ class Outcome:
     @property
     def latencies(self) -> NDArray[np.float64]:
         """Seconds of the answered requests."""
-        return (self.ended_at - self.arrived_at)[self.status == Status.answered]
+        return np.asarray((self.ended_at - self.arrived_at)[self.status == Status.answered])
 
     @property
     def per_s(self) -> float:
@@ -66,7 +66,7 @@ class Outcome:
         """Without the warm-up."""
         first = int(WARM_UP * len(self.arrived_at))
         columns = self.arrived_at, self.adapters, self.ended_at, self.status, self.tiers, self.servers
-        later = Outcome(*(column[first:] for column in columns))
+        later = Outcome(*(column[first:] for column in columns))  # type: ignore[arg-type]  # each keeps its type
         later.retried, later.busy_s, later.batches, later.ended = self.retried, self.busy_s, self.batches, self.ended
         return later
 

@@ -96,7 +96,7 @@ class Row:
         seen = outcome.counted()
         tiers = seen.hit_rates()
         answered = outcome.count(Status.answered)
-        return cls(
+        return cls(  # type: ignore[call-arg]  # the lengths of tuples
             *(case.router, case.servers, case.adapters, case.requests, case.zipf, case.cv, case.rate),
             *(case.least, case.pairs),
             seen.count(Status.answered),

@@ -25,7 +25,7 @@ class Recent:
     def __init__(self, most: int, keys: Iterable[int] = ()) -> None:
         """`keys` come from the least recently used one to the most recently used one."""
         self._most = most
-        self._keys = dict.fromkeys(keys)
+        self._keys: dict[int, None] = dict.fromkeys(keys)
 
     def __contains__(self, key: int) -> bool:
         return key in self._keys
@@ -81,7 +81,7 @@ class HotPlaces:
         """Note a batch of adapters and their images; make what it justifies."""
         while self._making and self._making[0][0] <= now:
             _, key, nbytes = self._making.pop(0)
-            self._cache.put(key, None, nbytes)  # type: ignore[arg-type]  # any key can be hashed
+            self._cache.put(key, None, nbytes)
         cache = self._cache
         for adapter, images in batch:
             cache.record_use(adapter, images)
