@@ -252,12 +252,16 @@ def measure_promises(config: TrainingConfig) -> None:
 
 
 def measure_precisions(config: TrainingConfig, int8: Int8Trunks) -> None:
-    """Record in the file at `config.out` what an int8 trunk costs it on its test part. Its tensors keep their bytes."""
+    """Record in the file at `config.out` what int8 costs it on its test part, and the ranges of its branch.
+
+    Its tensors keep their bytes.
+    """
     with on_threads(config.threads):
         backbone, content = load_backbone(config.backbone, weights_from(config.weights)), config.out.read_bytes()
         adapter, parsed = admit(content, backbone), parse_adapter(content)
         folder, samples = read_samples(parsed.manifest, config.data, "test")
-        manifest = scored_in_both(parsed.manifest, adapter, backbone, int8, "test", folder, samples)
+        _, ranged = read_samples(parsed.manifest, config.data, "train")
+        manifest = scored_in_both(parsed.manifest, adapter, backbone, int8, "test", folder, samples, ranged)
         write_manifest(config.out, parsed.tensors, manifest)
 
 

@@ -6,6 +6,7 @@ Every contender runs once per round, so other load affects all of them alike; ra
     openvino NAME   the merged network with its head, converted as a whole for this batch, in precision NAME
     hot NAME        ours, one adapter whose merged weights are resident, everything in NAME
     int8 NAME       ours, the same with the trunk in int8 and the branch in NAME
+    branch8 NAME    ours, with the branch in int8 as well, by ranges of drawn images; what is left is in NAME
 
     python -m benchmarks.int8.trunk [--rounds 15] [--threads 1] [--backbones tf_efficientnet_lite0 resnet34] [--results]
 """
@@ -16,7 +17,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,8 +38,11 @@ from lensmount_adapters.errors import ExecutorUnavailable
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
+from lensmount_adapters.trunks.calibration import drawn_calibration
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.record import Int8Use
+from lensmount_adapters.trunks.network import Int8Network
+from lensmount_adapters.trunks.ranges import recorded_ranges
+from lensmount_adapters.trunks.record import FLOAT32, INT8_BRANCH, Figures, Int8Use, recorded
 
 BATCHES, SIZE = (1, 16), 224
 WARM = 24  # batches, after which a hot adapter has its end-to-end program
@@ -75,6 +79,7 @@ def compared(name: str, cache: Path, options: argparse.Namespace) -> list[Any]:
     weights, modules, _ = ADAPTED[name]
     backbone = with_drawn_norms(load_backbone(name, weights)) if weights else load_backbone(name)
     (adapter,) = draw_adapters(backbone, modules, 1)
+    adapter = with_ranges(adapter, backbone, Int8Trunks(folder=cache))
     network = merged(backbone, adapter)
     rows: list[Any] = []
     for batch in BATCHES:
@@ -85,7 +90,13 @@ def compared(name: str, cache: Path, options: argparse.Namespace) -> list[Any]:
         for executor in executors(cache, options.threads):
             precision = str(executor.dtype).removeprefix("torch.")
             ways[f"openvino {precision}"] = whole_openvino(network, images, executor, options.threads)
-            for kind, int8 in (("hot", None), ("int8", Int8Use(Int8Trunks(folder=cache), asked=True))):
+            trunks = Int8Trunks(folder=cache)
+            uses = {
+                "hot": None,
+                "int8": Int8Use(trunks, asked=True),
+                "branch8": Int8Use(trunks, asked=True, branches=True),
+            }
+            for kind, int8 in uses.items():
                 runner = SegmentRunner(backbone, executor, hot_bytes=2**31, int8=int8)
                 runners.append(runner)
                 for _ in range(WARM):
@@ -97,6 +108,16 @@ def compared(name: str, cache: Path, options: argparse.Namespace) -> list[Any]:
             runner.close()
         rows += ratios_of(f"{name}, batch {batch}", seconds)
     return rows
+
+
+def with_ranges(adapter: Adapter, backbone: Backbone, trunks: Int8Trunks) -> Adapter:
+    """The adapter with a record that allows a branch in int8. The time of a program does not depend on its ranges."""
+    images = (torch.from_numpy(image) for image in drawn_calibration().images(backbone.preprocessing)[:8])
+    network = Int8Network(backbone, trunks, [delta.target.name for delta in adapter.deltas])
+    _, ranges = network.with_int8_branch(adapter, images)
+    figures = {INT8_BRANCH: Figures("test", 1, 1.0, 0.0, network.recipe), FLOAT32: Figures("test", 1, 1.0, 0.0)}
+    record = recorded(figures) | recorded_ranges(ranges, network.recipe, 8)
+    return replace(adapter, manifest=adapter.manifest.model_copy(update={"training": record}))
 
 
 def executors(cache: Path, threads: int) -> list[Executor]:
@@ -134,6 +155,8 @@ def ratios_of(what: str, seconds: dict[str, list[float]]) -> list[Any]:
         )
 
     rows.append(results.ratios(f"{what}: int8 trunk / best whole network", best("openvino"), best("int8"), GOAL))
+    whole, both = best("openvino"), best("branch8")
+    rows.append(results.ratios(f"{what}: int8 trunk and branch / best whole network", whole, both, GOAL))
     rows.append(results.ratios(f"{what}: int8 trunk / float trunk", best("hot"), best("int8")))
     return rows
 

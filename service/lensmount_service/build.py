@@ -337,4 +337,4 @@ def _int8(settings: Settings, executor: Executor) -> Int8Use | None:
         return None
     folder = settings.int8_calibration
     calibration = drawn_calibration() if folder is None else folder_calibration(folder)
-    return Int8Use(Int8Trunks(calibration, settings.state / "programs"), asked)
+    return Int8Use(Int8Trunks(calibration, settings.state / "programs"), asked, settings.int8_branches)

@@ -57,6 +57,7 @@ class Settings(BaseSettings):
         Literal["auto", "int8", "float32", "bfloat16", "float16", "tf32"], BeforeValidator(full_word)
     ] = "auto"
     int8: bool = True  # with precision=auto: int8 trunks for adapters whose record says that they cost nothing
+    int8_branches: bool = False  # behind an int8 trunk, hot adapters whose record allows it have their branch in int8
     int8_calibration: Path | None = None  # a folder of images for the ranges of int8 trunks; default: drawn ones
     hot_bytes: int = Field(default=512 * 2**20, ge=0)  # merged weights kept ready; 0 keeps factors only
     swap: Literal["exact", "subtract"] = "exact"  # how executor=merged writes weights

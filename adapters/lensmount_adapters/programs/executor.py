@@ -77,6 +77,22 @@ class InPlace(Protocol):
 
 
 @runtime_checkable
+class RoundsLayers(Protocol):
+    """A compiled function that can compute its convolutions in int8."""
+
+    def bind_int8(
+        self,
+        weights: Sequence[Tensor],
+        ranges: Mapping[int, tuple[float, float]],
+        shapes: Sequence[Sequence[int]] = (),
+    ) -> Program:
+        """As `bind`, with convolutions in int8. `ranges` has the least and the largest number that enters a layer, by
+        the index of the layer's weight. Layers without a range stay as they are.
+        """
+        ...
+
+
+@runtime_checkable
 class ShowsTensors(Protocol):
     """A compiled function or program that shows the tensors it computes with, which nothing should change."""
 

@@ -29,6 +29,7 @@ from lensmount_adapters.atomic import fsync_folder
 from lensmount_adapters.errors import BackboneError, ExecutorUnavailable
 from lensmount_adapters.machine import LOW, lower_priority, masks_bfloat16
 from lensmount_adapters.programs.executor import Program
+from lensmount_adapters.programs.int8_layers import Range, layers_of, round_layers
 from lensmount_adapters.programs.openvino_model import constants_of, elements_of, from_torch
 from lensmount_adapters.programs.tracing import converting
 
@@ -116,14 +117,25 @@ class OpenVino:
         compiled = self._core.compile_model(fixed, "CPU", self._config)
         return Request(compiled.create_infer_request(), self._openvino.Tensor)
 
-    def with_constants(self, model: Any, constants: Mapping[int, Tensor], shared: frozenset[int]) -> Any:
-        """A clone of the model with constants as the inputs at these positions; the `shared` ones are not copied."""
+    def with_constants(
+        self,
+        model: Any,
+        constants: Mapping[int, Tensor],
+        shared: frozenset[int],
+        ranges: Mapping[int, Range] | None = None,
+    ) -> Any:
+        """A clone of the model with constants as the inputs at these positions; the `shared` ones are not copied.
+
+        `ranges` are those of the layers whose weights are at these positions, and which compute in int8.
+        """
         clone = self._clone(model)
         parameters = clone.get_parameters()
+        layers = layers_of(parameters) if ranges else {}
         for position, weight in constants.items():
             constant = self._openvino.op.Constant(_array(weight), shared_memory=position in shared)
             parameters[position].output(0).replace(constant.output(0))
             clone.remove_parameter(parameters[position])
+        round_layers(self._openvino, layers, ranges or {})
         clone.validate_nodes_and_infer_types()
         return clone
 
@@ -287,8 +299,17 @@ class OpenVinoCompiled:
                 program.make_ready(tuple((samples, *shape[1:]) for shape in shapes))
         return program
 
-    def _bound(self, weights: Sequence[Tensor]) -> OpenVinoProgram:
-        model = self._with(weights, frozenset(range(len(weights))))
+    def bind_int8(
+        self, weights: Sequence[Tensor], ranges: Mapping[int, Range], shapes: Sequence[Sequence[int]] = ()
+    ) -> OpenVinoProgram:
+        """See RoundsLayers."""
+        program = self._bound(weights, ranges)
+        for samples in (1, 2) if shapes else ():
+            program.make_ready(tuple((samples, *shape[1:]) for shape in shapes))
+        return program
+
+    def _bound(self, weights: Sequence[Tensor], ranges: Mapping[int, Range] | None = None) -> OpenVinoProgram:
+        model = self._with(weights, frozenset(range(len(weights))), ranges)
         packed = (2 + KEPT_EXACT) * self._executor.dtype.itemsize
         nbytes = (torch.float32.itemsize + packed) * sum(weight.numel() for weight in weights)
         return self._program(model, nbytes + packed * self._constants + self._activation_bytes)
@@ -296,11 +317,14 @@ class OpenVinoCompiled:
     def _program(self, model: Any, nbytes: int) -> OpenVinoProgram:
         return OpenVinoProgram(self._executor, model, self._first, nbytes)
 
-    def _with(self, weights: Sequence[Tensor], positions: frozenset[int]) -> Any:
+    def _with(
+        self, weights: Sequence[Tensor], positions: frozenset[int], ranges: Mapping[int, Range] | None = None
+    ) -> Any:
         """The model with these weights constant. All programs share the base's own tensors and never write to them."""
         constants = {self._first + index: weights[index] for index in positions}
         shared = frozenset(self._first + index for index in positions if weights[index] is self._base[index])
-        return self._executor.with_constants(self._model, constants, shared)
+        rounded = {self._first + index: each for index, each in (ranges or {}).items()}
+        return self._executor.with_constants(self._model, constants, shared, rounded)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lensmount_adapters.adapter.adapter import Adapter
+from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.backbone.fingerprint import differing, nothing, resident_digest
 from lensmount_adapters.backbone.model import Backbone
 from lensmount_adapters.errors import SwapError
@@ -24,7 +25,7 @@ from lensmount_adapters.graph.pooling import flat_columns, pooling_of, space_of
 from lensmount_adapters.graph.segments import Halves
 from lensmount_adapters.inputs.upload import upload
 from lensmount_adapters.programs.clock import clock_of
-from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program, ShowsTensors
+from lensmount_adapters.programs.executor import Compiled, Executor, InPlace, Program, RoundsLayers, ShowsTensors
 from lensmount_adapters.runners.costs import CostBook, Costs, LinearCost, seconds_of
 from lensmount_adapters.runners.gpu.graph_mounting import GraphMounting
 from lensmount_adapters.runners.gpu.mixed_triton import ops_for
@@ -35,6 +36,7 @@ from lensmount_adapters.runners.mixed_program import Mixable, MixedProgram
 from lensmount_adapters.runners.mounting import BufferMounting, Mounting
 from lensmount_adapters.trunks.identity import FLOAT, trunk_identity
 from lensmount_adapters.trunks.int8 import Int8Trunk
+from lensmount_adapters.trunks.ranges import Ranges
 
 MERGED_BYTES_PER_S = 3e9
 MEASURED_IMAGES = 8
@@ -58,8 +60,10 @@ class SplitBackbone:
         max_batch: int,
         book: CostBook | None = None,
         int8: Int8Trunk | None = None,
+        ranges: Callable[[Manifest], Ranges] = lambda manifest: {},
     ) -> None:
         self._executor = executor
+        self._ranges = ranges
         self._book = book or CostBook()
         self._max_batch = max_batch
         self.device = backbone.device
@@ -151,9 +155,14 @@ class SplitBackbone:
         return [merged.get(name, value) for name, value in pairs]
 
     def bind(self, adapter: Adapter) -> Program:
-        """A program for this adapter alone, with its merged weights as constants."""
+        """A program for this adapter alone, with its merged weights as constants; in int8 if its record allows that."""
         shape = self.shape_at(adapter.manifest.preprocessing.input_shape)
-        program = self._branch.bind(self.weights_of(adapter), [shape])
+        weights, ranges = self.weights_of(adapter), self._ranges(adapter.manifest)
+        if ranges and isinstance(self._branch, RoundsLayers):
+            by_index = {index: ranges[name] for index, name in enumerate(self._functional.inputs) if name in ranges}
+            program = self._branch.bind_int8(weights, by_index, [shape])
+        else:
+            program = self._branch.bind(weights, [shape])
         self.hot_nbytes = program.nbytes
         return program
 

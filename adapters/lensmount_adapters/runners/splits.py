@@ -119,10 +119,12 @@ class Splits:
             return self._splits[key]
 
     def _made(self, cut: int | None, in_int8: bool) -> SplitBackbone:
-        halves, int8 = self._segments.halves_at(cut), None
-        if in_int8 and self._int8 is not None:
-            int8 = self._int8.trunks.of(self._backbone, halves, self._executor)
-        return SplitBackbone(self._backbone, halves, self._executor, self._max_batch, self._book, int8)
+        halves = self._segments.halves_at(cut)
+        made = partial(SplitBackbone, self._backbone, halves, self._executor, self._max_batch, self._book)
+        if not in_int8 or self._int8 is None:
+            return made()
+        int8 = self._int8.trunks.of(self._backbone, halves, self._executor)
+        return made(int8, partial(self._int8.branch_ranges, recipe=int8.recipe))
 
 
 def _lines(recipe: str) -> tuple[str, str]:

@@ -14,12 +14,12 @@ from lensmount_adapters.adapter.backbone_of import backbone_of
 from lensmount_adapters.adapter.file import parse_adapter
 from lensmount_adapters.adapter.manifest import Manifest, SegmentationHead
 from lensmount_adapters.backbone.model import Backbone
-from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder
+from lensmount_adapters.data.dataset import ImageFolder, Sample, digest_of_samples, read_folder, read_pixels
 from lensmount_adapters.data.split import few_shot, split_folder, with_calibration
 from lensmount_adapters.errors import BackboneError, DatasetError
 from lensmount_adapters.explain.heat_maps import heat_maps
 from lensmount_adapters.inputs.limits import ImageLimits
-from lensmount_adapters.inputs.prepare import suffixes_of
+from lensmount_adapters.inputs.prepare import normalise, suffixes_of
 from lensmount_adapters.metrics.calibration import calibration
 from lensmount_adapters.metrics.scored import ScoredPart
 from lensmount_adapters.report.context import ReportContext
@@ -32,13 +32,15 @@ from lensmount_adapters.training.calibration_images import SHARE
 from lensmount_adapters.training.training_data import TrainingData
 from lensmount_adapters.trunks.int8 import Int8Trunks
 from lensmount_adapters.trunks.network import Int8Network
-from lensmount_adapters.trunks.record import FLOAT32, INT8, Figures, recorded
+from lensmount_adapters.trunks.ranges import recorded_ranges
+from lensmount_adapters.trunks.record import FLOAT32, INT8, INT8_BRANCH, Figures, recorded
 from lensmount_adapters.trust.assess import assess_wanted
 from lensmount_adapters.trust.fit import Wanted, folds_of
 
 log = logging.getLogger(__name__)
 
 SCORED_ON = ("test", "validation")  # of which the first that has images shows what int8 costs
+RANGED = 60  # images for the ranges of a branch in int8; 120 change nothing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,7 +221,8 @@ def with_precisions(
     if part is None:
         return manifest
     try:
-        return scored_in_both(manifest, adapter, backbone, int8, part, data.folder, data.samples(part))
+        samples, ranged = data.samples(part), data.samples("train")
+        return scored_in_both(manifest, adapter, backbone, int8, part, data.folder, samples, ranged)
     except BackboneError as error:
         log.info("%s: not scored in int8: %s", manifest.name, error)
         return manifest
@@ -232,11 +235,12 @@ def scored_in_both(
     int8: Int8Trunks,
     part: str,
     folder: ImageFolder,
-    samples: list[Sample],
+    samples: Sequence[Sample],
+    ranged: Sequence[Sample],
 ) -> Manifest:
-    """The manifest with the figures of float32 and int8 on these samples.
+    """The manifest with the figures on these samples of float32, of an int8 trunk and of a branch in int8 as well.
 
-    Raises BackboneError without an int8 trunk.
+    The ranges of such a branch come from some of the images `ranged`. Raises BackboneError without an int8 trunk.
     """
     network = Int8Network(backbone, int8, [delta.target.name for delta in adapter.deltas])
 
@@ -246,5 +250,13 @@ def scored_in_both(
         error = calibration(scored.truth, scored.scores).error
         return Figures(part, len(samples), round(scored.metrics.balanced_accuracy, 6), round(error, 6), trunk)
 
-    found = recorded({FLOAT32: figures(backbone), INT8: figures(network, network.recipe)})
-    return manifest.model_copy(update={"training": {**manifest.training, **found}})
+    found = {FLOAT32: figures(backbone), INT8: figures(network, network.recipe)}
+    chosen = ranged[:: max(1, -(-len(ranged) // RANGED))]
+    rule = manifest.preprocessing
+    images = (normalise(read_pixels(folder, [sample], rule), rule) for sample in chosen)
+    whole, ranges = network.with_int8_branch(adapter, images)
+    entry: dict[str, Any] = {}
+    if ranges:
+        found[INT8_BRANCH] = figures(whole, network.recipe)
+        entry = recorded_ranges(ranges, network.recipe, len(chosen))
+    return manifest.model_copy(update={"training": {**manifest.training, **recorded(found), **entry}})

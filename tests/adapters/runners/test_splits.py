@@ -19,7 +19,9 @@ from lensmount_adapters.runners.costs import CostBook, LinearCost
 from lensmount_adapters.runners.kept_trunk import fits
 from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.record import FLOAT32, INT8, Figures, Int8Use, recorded
+from lensmount_adapters.trunks.network import Int8Network
+from lensmount_adapters.trunks.ranges import recorded_ranges
+from lensmount_adapters.trunks.record import FLOAT32, INT8, INT8_BRANCH, Figures, Int8Use, recorded
 
 pytest.importorskip("nncf")
 Ask = Callable[..., list[Any]]
@@ -174,3 +176,30 @@ def test_where_no_int8_trunk_can_be_made_the_float_one_answers_and_it_is_tried_o
     asked = questions(pair, 4)
     check(asked, runner.scores(asked).scores)
     assert caplog.text.count("no NNCF today") == 1
+
+
+def test_where_the_server_wants_it_a_hot_adapter_has_its_branch_in_int8_if_its_record_allows_that(
+    backbone: Backbone, folder: Path, questions: Ask, draw_adapter: Any, executor_of: Callable[..., Executor]
+) -> None:
+    trunks, parts = Int8Trunks(folder=folder), draw_adapter(backbone, seed=3, modules=r"layer4.*", size=0.2)
+    drawn = admit(parts.dump(), backbone)
+    network = Int8Network(backbone, trunks, [delta.target.name for delta in drawn.deltas])
+    images = questions([drawn], 3)
+    whole, ranges = network.with_int8_branch(drawn, [each.image[None] for each in images])
+    figures = {FLOAT32: Figures("test", 9, 0.9, 0.02), INT8_BRANCH: Figures("test", 9, 0.9, 0.02, network.recipe)}
+    parts.manifest["training"] = recorded(figures) | recorded_ranges(ranges, network.recipe, 3)
+    adapter = admit(parts.dump(), backbone)
+    asked = questions([adapter], 3)
+    in_int8 = torch.stack([adapter.scores(whole.features(each.image[None]))[0] for each in asked])
+    in_float = torch.stack([int8_scores(backbone, folder, executor_of("openvino float32"), each) for each in asked])
+    assert (in_int8 - in_float).abs().max() > 1e-4
+
+    for branches, expected in ((False, in_float), (True, in_int8)):
+        runner = SegmentRunner(
+            backbone, executor_of("openvino float32"), int8=Int8Use(trunks, asked=True, branches=branches)
+        )
+        for _ in range(20):
+            hot = runner.scores(asked)
+            runner.settle()
+        runner.close()
+        assert (torch.stack(list(hot.scores)) - expected).abs().max() < 5e-5

@@ -19,7 +19,8 @@ from lensmount_adapters.training.answer import predict_samples
 from lensmount_adapters.training.evaluate import reproduce_split
 from lensmount_adapters.training.train_adapter import TrainingResult
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.record import RECORD, costs_nothing
+from lensmount_adapters.trunks.ranges import ranges_of
+from lensmount_adapters.trunks.record import INT8_BRANCH, RECORD, costs_nothing
 
 pytest.importorskip("nncf")
 
@@ -88,6 +89,16 @@ def test_the_record_has_the_figures_of_both_precisions_on_the_test_part(
     lost = record["float32"]["balanced_accuracy"] - record["int8"]["balanced_accuracy"]
     grown = record["int8"]["calibration_error"] - record["float32"]["calibration_error"]
     assert costs_nothing(run.manifest, record["int8"]["trunk"]) is (lost <= 0.003 and grown <= 0.01)
+
+
+def test_the_run_records_the_ranges_of_its_branch_and_what_they_cost(run: TrainingResult) -> None:
+    recipe = run.manifest.training[RECORD]["int8"]["trunk"]
+    ranges = ranges_of(run.manifest, recipe)
+    assert ranges.keys() == {f"layer4.0.{layer}.weight" for layer in ("conv1", "conv2", "downsample.1")}
+    assert all(low < high for low, high in ranges.values())
+    figures = run.manifest.training[RECORD][INT8_BRANCH]
+    assert (figures["part"], figures["trunk"]) == ("test", recipe)
+    assert abs(figures["balanced_accuracy"] - run.manifest.training[RECORD]["int8"]["balanced_accuracy"]) <= 0.1
 
 
 def test_the_run_records_its_trunk_and_a_float_run_looks_as_it_always_did(run: TrainingResult, data: Path) -> None:

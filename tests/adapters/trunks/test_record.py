@@ -9,7 +9,17 @@ import pytest
 
 from lensmount_adapters.adapter.manifest import Manifest
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.record import FLOAT32, INT8, RECORD, Figures, Int8Use, costs_nothing, recorded
+from lensmount_adapters.trunks.ranges import recorded_ranges
+from lensmount_adapters.trunks.record import (
+    FLOAT32,
+    INT8,
+    INT8_BRANCH,
+    RECORD,
+    Figures,
+    Int8Use,
+    costs_nothing,
+    recorded,
+)
 
 FLOATING = Figures("test", 200, 0.95, 0.03)
 TRUNK = "sha256:1"
@@ -62,3 +72,21 @@ def test_a_record_of_another_form_says_nothing(record: Any, manifest: Any) -> No
 def test_without_images_nothing_was_recorded_with(manifest: Any) -> None:
     none = replace(FLOATING, images=0)
     assert not costs_nothing(manifest(replace(none, trunk=TRUNK), none), TRUNK)
+
+
+@pytest.mark.parametrize(
+    ("lost", "branches", "allowed"), [(0.002, True, True), (0.004, True, False), (0, False, False)]
+)
+def test_a_branch_is_in_int8_where_that_is_wanted_and_costs_nothing(
+    lost: float, branches: bool, allowed: bool, manifest: Any
+) -> None:
+    ranges = {"layer4.0.conv1.weight": (0.0, 3.5)}
+    int8 = replace(FLOATING, trunk=TRUNK, balanced_accuracy=0.95 - lost)
+    made = manifest(replace(FLOATING, trunk=TRUNK))
+    figures = {FLOAT32: FLOATING, INT8: int8, INT8_BRANCH: int8}
+    known = made.model_copy(update={"training": recorded(figures) | recorded_ranges(ranges, TRUNK, 60)})
+    for asked in (False, True):
+        use = Int8Use(Int8Trunks(), asked, branches)
+        assert use.branch_ranges(known, TRUNK) == (ranges if allowed else {})
+        assert use.branch_ranges(known, "sha256:2") == {}
+        assert use.branch_ranges(made, TRUNK) == {}
