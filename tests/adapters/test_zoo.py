@@ -25,7 +25,8 @@ from lensmount_adapters.graph.segments import Segments
 from lensmount_adapters.training import train_adapter
 from lensmount_adapters.training.config import TrainingConfig
 from lensmount_adapters.trunks.int8 import Int8Trunks
-from lensmount_adapters.trunks.record import RECORD, costs_nothing
+from lensmount_adapters.trunks.ranges import ranges_of
+from lensmount_adapters.trunks.record import INT8_BRANCH, RECORD, costs_nothing
 
 if TYPE_CHECKING:
     from tests.adapters.conftest import DrawFolder
@@ -160,6 +161,9 @@ def test_a_record_of_int8_is_of_the_trunk_that_a_server_makes_and_decides_for_au
         recipe = Int8Trunks().recipe(backbone, at)
         assert adapter.manifest.training[RECORD]["int8"]["trunk"] == recipe, "Fix: adapters/zoo/train.py --precisions"
         allowed[path.stem] = costs_nothing(adapter.manifest, recipe)
+        assert costs_nothing(adapter.manifest, recipe, INT8_BRANCH) is allowed[path.stem]
+        assert all(low < high for low, high in ranges_of(adapter.manifest, recipe).values())
+        assert len(ranges_of(adapter.manifest, recipe)) == 25  # the convolutions from block 4 on
     assert allowed == {"malaria": True, "histology": True, "smoking": False}  # its calibration error grows by 0.013
 
 

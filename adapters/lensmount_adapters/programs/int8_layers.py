@@ -21,7 +21,7 @@ Range = tuple[float, float]  # the lowest and the highest activation that enters
 def layers_of(parameters: Sequence[Any]) -> dict[int, Any]:
     """The convolutions of which these parameters of a model are the weights, by the parameter's position.
 
-    A parameter that is no such weight, or that several layers read, has none.
+    A parameter has none if it is another kind of weight, or if several layers read it.
     """
     found = {}
     for position, parameter in enumerate(parameters):

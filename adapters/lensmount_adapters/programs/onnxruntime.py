@@ -68,7 +68,7 @@ class OnnxRuntime:
                 torch.onnx.export(  # the exporter that traces: it takes a second, and image sizes stay free
                     copy.deepcopy(module).eval().requires_grad_(False),
                     example,
-                    written,
+                    written,  # type: ignore[arg-type]  # the exporter that traces takes a file in memory as well
                     input_names=names,
                     output_names=["y"],
                     dynamic_axes=free,

@@ -46,7 +46,7 @@ def measured_ranges(branch: FunctionalBranch, weights: Sequence[Tensor], activat
 
 
 def recorded_ranges(ranges: Ranges, trunk: str, images: int) -> dict[str, Any]:
-    """The entry of a training record: ranges behind the int8 trunk with this recipe, from so many images."""
+    """The entry of a training record: ranges behind the int8 trunk with this recipe, from this number of images."""
     layers = {name: [float(f"{bound:.6g}") for bound in each] for name, each in ranges.items()}
     return {RECORD: {"trunk": trunk, "images": images, "layers": layers}}
 
@@ -54,7 +54,7 @@ def recorded_ranges(ranges: Ranges, trunk: str, images: int) -> dict[str, Any]:
 def ranges_of(manifest: Manifest, trunk: str) -> Ranges:
     """The recorded ranges behind the int8 trunk with this recipe.
 
-    A record of another trunk, of another form or with numbers that are no ranges has none.
+    A record of another trunk, of another form or with an impossible range has none.
     """
     record = manifest.training.get(RECORD)
     layers = record.get("layers") if isinstance(record, dict) and record.get("trunk") == trunk else None
