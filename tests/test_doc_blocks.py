@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs.site.generated import commands
 from pydantic import AliasChoices
 
@@ -26,7 +27,7 @@ from lensmount_service.worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
-KINDS = {"", "bash", "python", "py", "json", "toml", "csv"}
+KINDS = {"", "bash", "python", "py", "json", "toml", "csv", "yaml"}
 CLIENT_VARIABLES = {"LENSMOUNT_URL", "LENSMOUNT_TOKEN", "LENSMOUNT_WORKER_THREADS", "LENSMOUNT_SOAK"}
 
 
@@ -113,6 +114,11 @@ def test_every_json_block_is_json(text: str) -> None:
 @pytest.mark.parametrize("text", of_kind("toml"))
 def test_every_toml_block_is_toml(text: str) -> None:
     assert tomllib.loads(text)
+
+
+@pytest.mark.parametrize("text", of_kind("yaml"))
+def test_every_yaml_block_is_yaml(text: str) -> None:
+    assert yaml.safe_load(text)
 
 
 @pytest.mark.parametrize("text", of_kind("csv"))

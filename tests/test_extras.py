@@ -204,6 +204,7 @@ OF_THE_CLIENT: dict[str, tuple[str, ...]] = {
         ("adapters undelete", "adapters share", "adapters unshare", "datasets undelete", "datasets share"), ("a",)
     ),
     "datasets unshare": ("a",),
+    "adapters add": ("a", "https://example.org/a.safetensors", "--digest", f"sha256:{64 * '0'}"),
     "adapters protect": ("malaria", "prod"),
     "adapters release": ("malaria@1",),
     "adapters stats": ("malaria",),

@@ -21,6 +21,7 @@ PURPOSES = {  # what each extra is for; a test compares the names with those of 
     "s3": "adapter files in S3, Google Cloud or Azure",
     "grpc": "the Open Inference Protocol over gRPC",
     "otel": "traces",
+    "ray": "several engines behind one door, on Ray",
     "oidc": "tokens of an identity provider",
     "signing": "signatures of adapters",
     "lite": "weights of EfficientNet-Lite1 and -Lite2",
