@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from lensmount_adapters import Adapter, Backbone, load_backbone
 from lensmount_adapters.errors import ExecutorUnavailable
+from lensmount_adapters.inputs.rules import Preprocessing
 from lensmount_adapters.programs.choose import choose_executor
 from lensmount_adapters.programs.executor import Executor
 from lensmount_adapters.runners.segment_runner import SegmentRunner
@@ -112,7 +113,9 @@ def compared(name: str, cache: Path, options: argparse.Namespace) -> list[Any]:
 
 def with_ranges(adapter: Adapter, backbone: Backbone, trunks: Int8Trunks) -> Adapter:
     """The adapter with a record that allows a branch in int8. The time of a program does not depend on its ranges."""
-    images = (torch.from_numpy(image) for image in drawn_calibration().images(backbone.preprocessing)[:8])
+    rule = backbone.preprocessing
+    assert isinstance(rule, Preprocessing)
+    images = (torch.from_numpy(image) for image in drawn_calibration().images(rule)[:8])
     network = Int8Network(backbone, trunks, [delta.target.name for delta in adapter.deltas])
     _, ranges = network.with_int8_branch(adapter, images)
     figures = {INT8_BRANCH: Figures("test", 1, 1.0, 0.0, network.recipe), FLOAT32: Figures("test", 1, 1.0, 0.0)}

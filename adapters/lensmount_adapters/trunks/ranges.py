@@ -31,7 +31,7 @@ def measured_ranges(branch: FunctionalBranch, weights: Sequence[Tensor], activat
     class Observer(fx.Interpreter):
         def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             weight = kwargs.get("weight")
-            if id(weight) in names and weight.ndim == KERNEL_DIMS:
+            if isinstance(weight, Tensor) and id(weight) in names and weight.ndim == KERNEL_DIMS:
                 found.setdefault(names[id(weight)], []).append((float(args[0].min()), float(args[0].max())))
             return super().call_function(target, args, kwargs)
 

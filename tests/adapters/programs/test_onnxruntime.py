@@ -39,7 +39,8 @@ def test_a_module_that_cannot_be_exported_is_refused_with_a_fix() -> None:
 
     class Odd(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.special.airy_ai(x)
+            result: torch.Tensor = torch.special.airy_ai(x)
+            return result
 
     with pytest.raises(BackboneError, match=r"ONNX Runtime cannot take this backbone: .*Fix: the executor eager"):
         OnnxRuntime().compile(fx.symbolic_trace(Odd()), (torch.zeros(2, 3),), (), "")
