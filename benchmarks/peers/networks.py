@@ -64,7 +64,7 @@ def with_onnxruntime_int8(model: nn.Module, images: Tensor, threads: int) -> Net
 
     class Drawn(CalibrationDataReader):  # type: ignore[misc]  # an untyped base class
         def __init__(self) -> None:
-            self._left = iter(images.split(1))
+            self._left = iter(torch.split(images, 1))
 
         def get_next(self) -> dict[str, Any] | None:
             image = next(self._left, None)

@@ -33,7 +33,7 @@ from lensmount_adapters.runners.segment_runner import SegmentRunner
 from lensmount_service.engine.engine import Engine
 from lensmount_service.engine.shadows import Shadow, ShadowResult
 from lensmount_service.metrics import Metrics
-from lensmount_service.server import SWITCH_S
+from lensmount_service.startup import SWITCH_S
 
 ZOO = Path(__file__).parents[2] / "adapters" / "zoo"
 GOAL = "at least 0.75"

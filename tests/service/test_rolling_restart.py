@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,6 +108,14 @@ def asked(balancer: Balancer, path: str, image: bytes) -> Iterator[list[tuple[in
             client.join()
 
 
+def has_answered(answers: list[tuple[int, str]], url: str) -> bool:
+    return any(found == url for _, found in answers)
+
+
+def has_at_least(answers: list[tuple[int, str]], count: int) -> bool:
+    return len(answers) >= count
+
+
 def test_a_rolling_restart_under_load_fails_no_request(
     machine: KnownMachine, tmp_path: Path, make_adapter: MakeAdapter, make_png: MakePng, until: Until
 ) -> None:
@@ -131,12 +140,12 @@ def test_a_rolling_restart_under_load_fails_no_request(
             for number, server in enumerate(old):
                 new = started(f"new-{number}")  # a new one is ready before an old one goes
                 balancer.add(new.url)
-                until(lambda url=new.url: any(found == url for _, found in answers), 120)
+                until(partial(has_answered, answers, new.url), 120)
                 balancer.remove(server.url)  # preStop: it still answers, and nobody is sent to it any more
                 before = len(answers)
-                until(lambda before=before: len(answers) >= before + 2 * CLIENTS, 120)
+                until(partial(has_at_least, answers, before + 2 * CLIENTS), 120)
                 assert server.stop() == 0
                 before = len(answers)
-                until(lambda before=before: len(answers) >= before + 20, 120)
+                until(partial(has_at_least, answers, before + 20), 120)
     assert Counter(status for status, _ in answers) == {200: len(answers)}, [each for each in answers if each[0] != 200]
     assert len({url for _, url in answers}) == 4
