@@ -388,9 +388,8 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise ExecutorUnavailable(
-            "found no openvino, expected it for this executor. Fix: pip install 'lensmount[openvino]'"
-        ) from error
+        fix = "Fix: pip install 'lensmount[openvino]'"
+        raise ExecutorUnavailable(f"found no openvino, expected it for this executor. {fix}") from error
     finally:
         if silent:
             del sys.modules["openvino_telemetry"]

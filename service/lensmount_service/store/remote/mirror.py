@@ -137,9 +137,13 @@ class Mirror:
         return len(lacking)
 
     def pieces(self, digest: str) -> Iterator[bytes]:
-        """The bytes as the object store has them, or the folder, unchecked. Raises OSError, Unavailable."""
-        if self._objects is None:
-            return iter([self.local(digest).read_bytes()])
+        """The bytes as the object store has them, or the folder, unchecked. Raises OSError, Unavailable.
+
+        What only the folder has counts as well, as after a restore: the next start gives it to the store.
+        """
+        path = self.local(digest)
+        if self._objects is None or (path.is_file() and self._objects.size(self._key(digest)) is None):
+            return iter([path.read_bytes()])
         return self._objects.pieces(self._key(digest))
 
     def digests(self) -> set[str]:
