@@ -177,6 +177,7 @@ def main() -> None:
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="") as file:
         table = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
         table.writeheader()
