@@ -150,7 +150,7 @@ class Scheduler(Generic[T]):
                 self._room_of(item.low).enter(*_key(item)[:2])
                 self._next_deadline = min(self._next_deadline, item.deadline)
             for whose in {_whose(item) for item in items if not item.low}:
-                waiting = sum(len(lane.items) for lane in self._lanes.values() if lane.whose == whose)
+                waiting = sum(len(lane.items) for lane in self._lanes.values() if lane.whose == whose and not lane.low)
                 self._quiet.saw(whose, waiting, now)
             self._wake.notify()
         for item in items:  # without a reference to the item, because the future would keep the image alive

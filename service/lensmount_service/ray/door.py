@@ -6,6 +6,7 @@ body: the replica's own application does, so answers, problem codes and headers 
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections import OrderedDict
@@ -88,7 +89,7 @@ class Door:
         path, query, headers = scope["path"], scope["query_string"], Headers(scope=scope)
         length = headers.get("content-length", "0")
         body, more = b"", True
-        if not (length.isdecimal() and int(length) > self._kept_bytes):
+        if len(length) < 20 and not (length.isdecimal() and int(length) > self._kept_bytes):  # int refuses 5,000 digits
             body, more = await _body(receive, self._kept_bytes, holding)
         asked = Asked(
             scope["method"],
@@ -148,10 +149,12 @@ class Door:
             return PROBE_S
         told = parse_qs(asked.query.decode("latin-1")).get("timeout", [""])[0]
         try:
-            own = min(max(float(told), 0.0), MAX_REQUEST_TIMEOUT_S)
+            own = float(told)
         except ValueError:
+            own = math.nan
+        if math.isnan(own):  # the replica refuses what is no number
             own = self._settings.request_timeout_s
-        return own + GRACE_S
+        return min(max(own, 0.0), MAX_REQUEST_TIMEOUT_S) + GRACE_S
 
     def _note(self, asked: Asked, head: Head) -> None:
         """Remember which replica keeps the image of this answer, if images are kept."""

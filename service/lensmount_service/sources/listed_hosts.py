@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 PORTS = {"http": 80, "https": 443}
 MAX_URL = 2048  # characters
 
@@ -101,7 +102,17 @@ class ListedHosts:
 
 def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.partition("%")[0])
-    return found.is_global and not found.is_multicast
+    return all(each.is_global and not each.is_multicast for each in (found, *_inside(found)))
+
+
+def _inside(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses to which a gateway may send what is for this IPv6 address: 6to4, Teredo, NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in NAT64:
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [each for each in found if each is not None]
 
 
 def _is_address(host: str) -> bool:

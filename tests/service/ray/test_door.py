@@ -114,6 +114,17 @@ async def test_a_request_and_its_response_are_the_same_as_without_a_door(replica
     }
 
 
+@pytest.mark.parametrize(
+    ("query", "headers"), [("?timeout=nan", {}), ("?timeout=soon", {}), ("", {"Content-Length": 5000 * "9"})]
+)
+async def test_odd_numbers_are_left_to_the_replica(
+    replicas: LocalReplicas, query: str, headers: dict[str, str]
+) -> None:
+    async with through(door_of(replicas)) as client:
+        answer = await client.post(f"/predict{query}", content=b"image", headers=headers)
+    assert (answer.status_code, answer.json()["length"]) == (200, 5)
+
+
 async def test_a_prediction_that_a_replica_loses_is_answered_by_another_one(replicas: LocalReplicas) -> None:
     replicas.lost = {"r1", "r2", "r3"} - {"r3"}
     async with through(door_of(replicas)) as client:

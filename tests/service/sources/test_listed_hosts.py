@@ -118,3 +118,24 @@ async def test_a_certificate_of_another_name_is_refused(
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         async with hosts.get(f"https://other.example:{port}/a", 5.0):
             raise AssertionError
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "address",
+    [
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",  # NAT64 of 10.0.0.1
+        "2002:a00:1::",  # 6to4 of 10.0.0.1
+        "2001:0:0a00:1::",  # Teredo through 10.0.0.1
+        "169.254.169.254",
+        "fe80::1%eth0",
+    ],
+)
+async def test_an_address_that_a_gateway_turns_into_a_private_one_is_not_asked(address: str) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        return [address]
+
+    with pytest.raises(Refused, match="address"):
+        async with ListedHosts("adapters.example", resolve).get("https://adapters.example/a", 5):
+            pass

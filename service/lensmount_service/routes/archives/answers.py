@@ -35,6 +35,7 @@ from lensmount_service.web.schemas import ImageRef
 GROUP = "archive"  # no request is in a batch with such images
 OF_SERVER = ("draining", "device_lost")  # what no image is to blame for
 COST = LARGE + 1  # of what states no size: it never takes the last thread that reads images
+KEPT_BYTES = 2**20  # of a file until it is decoded; larger ones are read again, because a hundred may wait
 TOGETHER = 200_000  # pixels that one thread decodes in one turn: eight cells of 150 x 150, some 5 ms
 
 
@@ -71,6 +72,7 @@ class _Begun:
     answers: dict[int, Answer | Unavailable] = field(default_factory=dict)
     error: LensmountError | None = None
     rules: Collection[InputRule] = ()
+    read: Callable[[], bytes] = bytes  # again, for a large image
     data: bytes = b""
     pixels: int = 0
 
@@ -151,8 +153,9 @@ class ArchiveAnswers:
                 each.adapter.manifest.preprocessing for each, key in pairs if key is None or key not in begun.trunk
             }
             if begun.rules:
-                begun.data = image.read() if data is None else data
-                begun.pixels = self._pixels(begun.data)
+                data = image.read() if data is None else data
+                begun.pixels = self._pixels(data)
+                begun.read, begun.data = image.read, data if len(data) <= KEPT_BYTES else b""
         except LensmountError as error:
             return _Begun(DecodedInput(ref, PreparedInput({}, None), 0.0), error=error)
         return begun
@@ -167,7 +170,9 @@ class ArchiveAnswers:
     def _decode(self, group: Sequence[_Begun]) -> None:
         for begun in group:
             try:
-                begun.source = replace(begun.source, prepared=prepare(begun.data, begun.rules, self._limits))
+                begun.source = replace(
+                    begun.source, prepared=prepare(begun.data or begun.read(), begun.rules, self._limits)
+                )
             except LensmountError as error:
                 begun.error = error
             begun.data = b""

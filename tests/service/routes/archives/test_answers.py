@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,7 +122,11 @@ def test_several_adapters_share_one_pass_through_the_trunk(
     assert sum(seen.trunk) == 3
 
 
-def test_answers_are_those_of_requests(api: TestClient, make_png: MakePng) -> None:
+@pytest.mark.parametrize("kept_bytes", [answers.KEPT_BYTES, 0])  # with 0, every file is read again
+def test_answers_are_those_of_requests(
+    api: TestClient, make_png: MakePng, kept_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answers, "KEPT_BYTES", kept_bytes)
     images = files(make_png)
     assert close(*(told(api.post(f"{way}cells,tiles", files=images)) for way in (LOW, "/predict?adapter=")))
 
@@ -197,3 +202,11 @@ def test_keys_are_the_digests_of_the_bytes_as_they_were_sent(api: TestClient, ma
     found = outputs.find(key, disk=True)
     assert found.size == (48, 40)
     assert found.x.dtype is torch.float32
+
+
+def test_small_images_are_decoded_together_and_a_large_one_alone() -> None:
+    pixels = [90_000, 90_000, 90_000, answers.COST, 10, 250_000, 10, 10]
+    begun: list[Any] = [SimpleNamespace(pixels=each) for each in pixels]
+
+    grouped = [[each.pixels for each in group] for group in answers.groups(begun)]
+    assert grouped == [[90_000, 90_000], [90_000], [answers.COST], [10], [250_000], [10, 10]]
